@@ -1,0 +1,55 @@
+# Everything a user does, in one word each. `make demo` first.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: help demo run dev serve test test-slow lint types lock venv clean
+
+help:  ## List what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+venv: $(VENV)/.installed  ## Make .venv from the locks
+
+# uv is among the locked packages, so that the environment can mend itself later.
+$(VENV)/.installed: requirements.lock requirements-dev.lock pyproject.toml
+	@test -x $(VENV)/bin/uv || { $(PYTHON) -m venv --clear $(VENV) && $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv; }
+	VIRTUAL_ENV=$(VENV) $(VENV)/bin/uv pip sync --require-hashes requirements-dev.lock
+	VIRTUAL_ENV=$(VENV) $(VENV)/bin/uv pip install --quiet --no-deps --editable .
+	@touch $@
+
+demo: venv  ## Take the synthetic tile line the whole road, to a bento
+	$(VENV)/bin/defect-assets demo
+
+run: venv  ## Take the deliveries in the inbox the whole road
+	$(VENV)/bin/defect-assets run
+
+dev: venv  ## Open Dagster's UI
+	$(VENV)/bin/defect-assets dev
+
+serve: venv  ## Serve the newest release
+	$(VENV)/bin/defect-assets serve
+
+test: venv  ## Run the tests that take minutes at most
+	$(VENV)/bin/pytest -m "not slow and not soak"
+
+test-slow: venv  ## Run the tests that take longer, too
+	$(VENV)/bin/pytest -m "not soak"
+
+lint: venv  ## Check style and floors
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports
+
+types: venv  ## Check types
+	$(VENV)/bin/mypy
+
+# Each lock is a subset of the one before, so that tests, training and service agree.
+COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock'
+lock:  ## Write the locks anew, newest versions
+	$(COMPILE) --upgrade pyproject.toml -o requirements.lock
+	$(COMPILE) --upgrade pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
+	$(COMPILE) --upgrade bento/requirements.in -c requirements.lock -o bento/requirements.lock
+
+clean:  ## Remove the environment; the home stays
+	rm -rf $(VENV)
