@@ -1,0 +1,104 @@
+"""A store: objects, names, and the record of how each named result came to be."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from defect_assets.store.backend import Backend
+from defect_assets.store.digest import Digest
+from defect_assets.store.local import LocalBackend
+from defect_assets.store.objects import Objects
+from defect_assets.store.refs import RefConflict, Refs
+
+
+class Record(BaseModel):
+    """How one result came to be. Names point to records; records point to content.
+
+    The content is what was computed and nothing else, so that the same work gives the same
+    digest again; when, where and by whose code it was computed stands here.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    asset: str
+    """The stage that made it, e.g. ``trained_model``."""
+    partition: str = ""
+    """Which of its partitions, e.g. ``C-01|DS-1.1.0``."""
+    content: Digest
+    """The result itself."""
+    parents: dict[str, Digest] = Field(default_factory=dict)
+    """The contents it was made from, by the name of their stage."""
+    code_version: str = ""
+    """Digest of the source that the stage runs."""
+    commit: str = ""
+    """The commit of the working tree; ends in ``+`` when files were changed since."""
+    run_id: str = ""
+    """Dagster's run."""
+    created_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
+    previous: Digest | None = None
+    """The record that the same name pointed to before, so that a name has a history."""
+    details: dict[str, Any] = Field(default_factory=dict)
+    """What is worth knowing but is no part of the content: durations, hardware."""
+
+
+class Store:
+    """Objects, names and records over one backend.
+
+    Parameters
+    ----------
+    backend
+        Where everything lies.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self.objects = Objects(backend)
+        self.refs = Refs(backend)
+
+    def record(self, name: str) -> Record | None:
+        """Return the record that a name points to, or None where there is no such name."""
+        digest = self.refs.get(name)
+        return Record.model_validate(self.objects.get_json(digest)) if digest else None
+
+    def content(self, name: str) -> Digest | None:
+        """Return the digest of the content that a name leads to, or None."""
+        record = self.record(name)
+        return record.content if record else None
+
+    def publish(self, name: str, record: Record) -> None:
+        """Point a name to a new result; its record remembers the one before.
+
+        Raises
+        ------
+        RefConflict
+            If someone else published under this name at the same time.
+        """
+        before = self.refs.get(name)
+        record = record.model_copy(update={"previous": before})
+        self.refs.move(name, before, self._put(record))
+
+    def publish_once(self, name: str, record: Record) -> None:
+        """Give a result a name for good. To do so again with the same content changes nothing.
+
+        Raises
+        ------
+        RefConflict
+            If the name already stands for other content.
+        """
+        try:
+            self.refs.create(name, self._put(record))
+        except RefConflict:
+            standing = self.content(name)
+            if standing != record.content:
+                raise RefConflict(
+                    f"{name} already names {standing}; it cannot be given to {record.content}"
+                ) from None
+
+    def _put(self, record: Record) -> Digest:
+        return self.objects.put_json(record.model_dump(mode="json"))
+
+
+def open_store(url: str) -> Store:
+    """Open the store at a folder's path; it is made when something is first written."""
+    return Store(LocalBackend(Path(url)))
