@@ -1,0 +1,1 @@
+"""From a delivery of images to an immutable, versioned and split dataset."""

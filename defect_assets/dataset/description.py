@@ -1,0 +1,121 @@
+"""What a dataset is: its classes, how its masks are read, how it is split."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+
+class DescriptionError(Exception):
+    """A description that cannot be used; the message names the file and the key."""
+
+
+class DefectClass(BaseModel):
+    """One type of defect."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: int = Field(ge=1, le=254)
+    """Its number in our masks; the classes are numbered 1, 2, 3 …"""
+    name: str = Field(min_length=1)
+    color: str = Field(pattern=r"^#[0-9a-fA-F]{6}$")
+    """How it is drawn, as #rrggbb."""
+    value: int | None = Field(default=None, ge=1, le=255)
+    """Its pixel value in delivered masks, where they are ``indexed``; by default its id."""
+
+
+class SplitPolicy(BaseModel):
+    """How samples are divided. Samples of one group are never divided."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    train: float = Field(default=0.6, gt=0, lt=1)
+    val: float = Field(default=0.2, gt=0, lt=1)
+    test: float = Field(default=0.2, gt=0, lt=1)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> "SplitPolicy":
+        if abs(self.train + self.val + self.test - 1) > 1e-9:
+            raise ValueError("train, val and test must sum to 1")
+        return self
+
+
+class DatasetDescription(BaseModel):
+    """A dataset's description. Each snapshot holds a copy, so that it can change between them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    """What the images show, e.g. ``magnetic-tiles``. A home holds one dataset."""
+    defect_free: str = "Free"
+    """The class of images without a defect."""
+    classes: tuple[DefectClass, ...] = Field(min_length=1)
+    masks: Literal["soft", "indexed"] = "soft"
+    """``soft``: a pixel above `mask_threshold` belongs to the one class of its image.
+    ``indexed``: a pixel's value says its class."""
+    mask_threshold: int = Field(default=127, ge=0, le=254)
+    """For soft masks: a pixel is defective if its value is greater than this."""
+    split: SplitPolicy = SplitPolicy()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "DatasetDescription":
+        if [c.id for c in self.classes] != list(range(1, len(self.classes) + 1)):
+            raise ValueError("classes must have the ids 1, 2, 3 … in this order")
+        names = [self.defect_free, *(c.name for c in self.classes)]
+        if len(set(names)) != len(names):
+            raise ValueError("class names, the defect-free one included, must differ")
+        values = [c.value or c.id for c in self.classes]
+        if len(set(values)) != len(values):
+            raise ValueError("mask values of classes must differ")
+        return self
+
+    @property
+    def class_map(self) -> dict[int, str]:
+        """Class ids, from 1 on, and their names."""
+        return {c.id: c.name for c in self.classes}
+
+    @property
+    def class_ids(self) -> dict[str, int]:
+        """Class names and their ids; the defect-free class is 0."""
+        return {self.defect_free: 0} | {c.name: c.id for c in self.classes}
+
+    @property
+    def palette(self) -> np.ndarray:
+        """RGB of each class id, uint8 of shape (1 + classes, 3)."""
+        colors = ["#000000", *(c.color for c in self.classes)]
+        return np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in colors], np.uint8)
+
+
+def read_description(path: Path) -> DatasetDescription:
+    """Read a description from a YAML file.
+
+    Raises
+    ------
+    DescriptionError
+        If the file is missing or not a description; the message names the key.
+    """
+    try:
+        return DatasetDescription.model_validate(yaml.safe_load(path.read_text()))
+    except OSError as error:
+        raise DescriptionError(f"{path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise DescriptionError(f"{path} is not YAML: {error}") from error
+    except ValidationError as error:
+        raise DescriptionError(f"{path}: {explain(error)}") from error
+
+
+def write_description(description: DatasetDescription, path: Path) -> None:
+    """Write a description to a YAML file."""
+    values = description.model_dump(mode="json", exclude_none=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+
+
+def explain(error: ValidationError) -> str:
+    """Say in one line what is wrong with a file, key by key."""
+    return "; ".join(
+        f"{'.'.join(map(str, e['loc'])) or 'the whole'}: {e['msg']}" for e in error.errors()
+    )

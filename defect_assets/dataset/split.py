@@ -1,0 +1,141 @@
+"""Dividing a snapshot into train, val and test, so that no physical part is in two of them."""
+
+from collections import Counter
+from typing import Literal, get_args
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict
+
+from defect_assets.dataset.description import SplitPolicy
+from defect_assets.dataset.snapshot import Snapshot, read_snapshot, samples_of
+from defect_assets.store import Digest, Store, digest_of
+
+Part = Literal["train", "val", "test"]
+PARTS: tuple[Part, ...] = get_args(Part)
+REF = "splits/"
+
+
+class Split(BaseModel):
+    """A split's header; its digest is the data version of ``dataset_split``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str
+    snapshot: Digest
+    policy: SplitPolicy
+    rows: Digest
+    """The table (sample, group, class, part)."""
+    counts: dict[Part, dict[str, int]]
+    """Samples per part and class."""
+    groups: dict[Part, int]
+    """Groups per part."""
+
+
+def split_snapshot(store: Store, digest: Digest) -> Split:
+    """Divide a snapshot and store the table of who is where.
+
+    A group that was in the parent's split stays where it was; new groups are added by class.
+    """
+    snapshot = read_snapshot(store, digest)
+    parts = _parts(store, snapshot)
+    samples = samples_of(store, snapshot.batches)
+    table = samples[["sample", "group", "class"]].assign(part=samples["group"].map(parts))
+    return Split(
+        dataset=snapshot.id,
+        snapshot=digest,
+        policy=snapshot.description.split,
+        rows=store.objects.put_table(table),
+        counts={
+            part: dict(sorted(Counter(table.loc[table["part"] == part, "class"]).items()))
+            for part in PARTS
+        },
+        groups={part: sum(p == part for p in parts.values()) for part in PARTS},
+    )
+
+
+def read_split(store: Store, digest: Digest) -> Split:
+    """Return the split with a digest."""
+    return Split.model_validate(store.objects.get_json(digest))
+
+
+def groups_in_several_parts(table: pd.DataFrame) -> list[str]:
+    """Return the groups that a split tears apart: there must be none."""
+    parts = table.groupby("group")["part"].nunique()
+    return sorted(map(str, parts[parts > 1].index))
+
+
+def assign_groups(
+    samples: pd.DataFrame,
+    policy: SplitPolicy,
+    defect_free: str,
+    before: dict[str, Part] | None = None,
+) -> dict[str, Part]:
+    """Assign each group to a part.
+
+    Class by class, groups are taken in an order drawn from the seed, and each goes where most
+    samples are missing. The order of the samples makes no difference.
+
+    Parameters
+    ----------
+    samples
+        Columns sample, group, class.
+    policy
+        Ratios and seed.
+    defect_free
+        The class without a defect. A group belongs to its most frequent class of defect, if any.
+    before
+        Where groups are already; they stay.
+
+    Returns
+    -------
+    dict
+        The part of each group.
+    """
+    before = before or {}
+    ratios = {"train": policy.train, "val": policy.val, "test": policy.test}
+    parts: dict[str, Part] = {}
+    for _, stratum in sorted(_strata(samples, defect_free).items()):
+        filled = dict.fromkeys(PARTS, 0)
+        total = sum(stratum.values())
+        for group, size in stratum.items():
+            if group in before:
+                parts[group] = before[group]
+                filled[before[group]] += size
+        for group in sorted(
+            stratum.keys() - before.keys(), key=lambda g: digest_of(f"{policy.seed}/{g}".encode())
+        ):
+            part = max(PARTS, key=lambda p: ratios[p] * total - filled[p])
+            parts[group] = part
+            filled[part] += stratum[group]
+    return parts
+
+
+def _parts(store: Store, snapshot: Snapshot) -> dict[str, Part]:
+    """Assign a snapshot's groups, beginning with its first ancestor.
+
+    Recomputing the ancestors' splits, rather than reading what was materialized of them, makes
+    the split a function of the snapshot alone.
+    """
+    lineage = [snapshot]
+    while lineage[-1].parent and not lineage[-1].changelog.split_changed:
+        lineage.append(read_snapshot(store, lineage[-1].parent))
+    parts: dict[str, Part] = {}
+    for ancestor in reversed(lineage):
+        samples = samples_of(store, ancestor.batches)
+        description = ancestor.description
+        parts = assign_groups(samples, description.split, description.defect_free, parts)
+    return parts
+
+
+def _strata(samples: pd.DataFrame, defect_free: str) -> dict[str, dict[str, int]]:
+    """Return, for each class, its groups and their numbers of samples."""
+    classes: dict[str, Counter[str]] = {}
+    for group, name in zip(samples["group"], samples["class"], strict=True):
+        classes.setdefault(group, Counter())[name] += 1
+    strata: dict[str, dict[str, int]] = {}
+    for group, counts in classes.items():
+        defects = {name: n for name, n in counts.items() if name != defect_free}
+        # The name breaks ties, so that the order of the samples does not.
+        stratum = min(defects, key=lambda name: (-defects[name], name)) if defects else defect_free
+        strata.setdefault(stratum, {})[group] = counts.total()
+    return strata
