@@ -1,0 +1,1 @@
+"""What a model finds and misses on images it has never seen."""
