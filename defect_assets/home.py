@@ -1,0 +1,134 @@
+"""Where things lie: the checkout with its configurations, the home with all that is produced."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from defect_assets.dataset.description import (
+    DatasetDescription,
+    DescriptionError,
+    read_description,
+    write_description,
+)
+from defect_assets.store import Store, open_store
+
+PROJECT = Path(__file__).resolve().parents[1]
+CONFIGS = PROJECT / "configs"
+
+
+class HomeError(Exception):
+    """A home that cannot be used as asked; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Home:
+    """A folder that holds one dataset and all that comes of it.
+
+    Parameters
+    ----------
+    root
+        The folder. It is made when something is first written.
+    """
+
+    root: Path
+
+    @property
+    def inbox(self) -> Path:
+        """Where deliveries arrive."""
+        return self.root / "inbox"
+
+    @property
+    def dataset(self) -> Path:
+        """The dataset's description."""
+        return self.root / "dataset.yaml"
+
+    @property
+    def dagster(self) -> Path:
+        """Dagster's instance."""
+        return self.root / "dagster"
+
+    @property
+    def bentoml(self) -> Path:
+        """BentoML's models and bentos."""
+        return self.root / "bentoml"
+
+    @property
+    def reports(self) -> Path:
+        """Reports as files, to be opened in a browser; the store holds them too."""
+        return self.root / "reports"
+
+    def store(self) -> Store:
+        """Open the home's store."""
+        return open_store(str(self.root / "store"))
+
+    def description(self) -> DatasetDescription:
+        """Read the dataset's description.
+
+        Raises
+        ------
+        HomeError
+            If there is none yet.
+        DescriptionError
+            If it cannot be used.
+        """
+        if not self.dataset.exists():
+            raise HomeError(
+                f"{self.root} holds no dataset yet: import one first, "
+                "e.g. defect-assets import synthetic"
+            )
+        return read_description(self.dataset)
+
+    def hold(self, description: DatasetDescription) -> None:
+        """Make this the home of a dataset, or make sure that it is.
+
+        Raises
+        ------
+        HomeError
+            If the home holds another dataset.
+        """
+        if not self.dataset.exists():
+            write_description(description, self.dataset)
+            return
+        held = self.description().name
+        if held != description.name:
+            raise HomeError(
+                f"{self.root} is the home of {held}, and a home holds one dataset; "
+                f"give {description.name} its own: "
+                f"defect-assets --home {self.root.parent / description.name} import …"
+            )
+
+    def prepare(self) -> None:
+        """Make the folders that Dagster and BentoML want to find, and Dagster's configuration."""
+        for folder in (self.inbox, self.dagster, self.bentoml, self.reports):
+            folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(CONFIGS / "dagster.yaml", self.dagster / "dagster.yaml")
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables with which Dagster's and BentoML's own commands use this home."""
+        return {
+            "DEFECT_HOME": str(self.root),
+            "DAGSTER_HOME": str(self.dagster),
+            "BENTOML_HOME": str(self.bentoml),
+            "BENTOML_DO_NOT_TRACK": "True",
+        }
+
+
+def default_home() -> Home:
+    """Return the home that ``DEFECT_HOME`` names, or ``home`` in the checkout."""
+    return Home(Path(os.environ.get("DEFECT_HOME") or PROJECT / "home").resolve())
+
+
+def known_description(name: str) -> DatasetDescription:
+    """Return one of the descriptions in ``configs/datasets``.
+
+    Raises
+    ------
+    DescriptionError
+        If there is none of this name.
+    """
+    path = CONFIGS / "datasets" / f"{name}.yaml"
+    if not path.exists():
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
+        raise DescriptionError(f"{name} is not described in {path.parent}; known: {known}")
+    return read_description(path)

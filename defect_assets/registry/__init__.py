@@ -1,0 +1,1 @@
+"""What made what: environment, code, releases, and the bento that is served."""

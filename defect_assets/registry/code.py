@@ -1,0 +1,95 @@
+"""Which code computed a result: the digest of a stage's own sources, and the commit."""
+
+import ast
+import hashlib
+import subprocess
+from functools import cache
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def code_version(*modules: str) -> str:
+    """Return a digest of some modules and all of this package that they import.
+
+    Comments, docstrings and layout do not count, so that to explain code better does not make
+    what it computed out of date.
+
+    Parameters
+    ----------
+    modules
+        Dotted names below this package, e.g. ``training.loop``.
+    """
+    hasher = hashlib.sha256()
+    for path in sorted(_closure(modules)):
+        hasher.update(path.relative_to(_PACKAGE).as_posix().encode())
+        hasher.update(_essence(path).encode())
+    return hasher.hexdigest()[:16]
+
+
+@cache
+def commit() -> str:
+    """Return the checkout's commit, ``+`` where files changed since; empty without git."""
+    try:
+        head = _git("rev-parse", "HEAD")
+        return head + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(
+        ["git", *arguments], cwd=_PACKAGE, check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def _closure(modules: tuple[str, ...]) -> set[Path]:
+    found: set[Path] = set()
+    waiting = [_path(module) for module in modules]
+    while waiting:
+        path = waiting.pop()
+        if path is None or path in found:
+            continue
+        found.add(path)
+        waiting += [_path(module) for module in _imports(path)]
+    return found
+
+
+def _path(module: str) -> Path | None:
+    """Return a module's file, or None for a name that is an object rather than a module."""
+    base = _PACKAGE.joinpath(*module.split("."))
+    for path in (base.with_suffix(".py"), base / "__init__.py"):
+        if path.is_file():
+            return path
+    return None
+
+
+def _imports(path: Path) -> list[str]:
+    prefix = f"{_PACKAGE.name}."
+    names = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(prefix):
+            module = node.module.removeprefix(prefix)
+            names += [module, *(f"{module}.{alias.name}" for alias in node.names)]
+    return names
+
+
+@cache
+def _essence(path: Path) -> str:
+    """Return a source's syntax tree as text, without docstrings."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if not isinstance(body, list):
+            continue
+        # A bare string is a docstring, wherever it stands; it computes nothing.
+        node.body = [  # type: ignore[attr-defined]
+            statement
+            for statement in body
+            if not (
+                isinstance(statement, ast.Expr)
+                and isinstance(statement.value, ast.Constant)
+                and isinstance(statement.value.value, str)
+            )
+        ]
+    return ast.dump(tree)

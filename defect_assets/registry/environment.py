@@ -1,0 +1,82 @@
+"""The environment that everything is computed in."""
+
+import importlib.util
+import platform
+import re
+import runpy
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from defect_assets.store import Digest, digest_of
+
+_PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)(?:\s*;\s*([^\\]+?))?\s*\\?$", re.M)
+
+
+class Environment(BaseModel):
+    """An environment; its digest is the data version of ``python_environment``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    python: str
+    machine: str
+    """The processor's kind, e.g. x86_64."""
+    torch: str
+    """PyTorch's build, with that of CUDA."""
+    cuda: str | None
+    lock: Digest
+    """Digest of requirements.lock."""
+    packages: dict[str, str]
+    """The locked packages and their versions as installed."""
+
+
+def current_environment(lock: Path) -> Environment:
+    """Return the environment of this process, as far as the lock file names its packages."""
+    text = lock.read_text()
+    torch = _torch_version()
+    packages = {}
+    for name in sorted({match[1] for match in _PIN.finditer(text)}):
+        try:
+            packages[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue  # locked for another platform or another Python
+    return Environment(
+        python=platform.python_version(),
+        machine=platform.machine(),
+        torch=torch["__version__"],
+        cuda=torch["cuda"],
+        lock=digest_of(lock.read_bytes()),
+        packages=packages,
+    )
+
+
+def _torch_version() -> dict[str, Any]:
+    """Read PyTorch's version from its file: to import it would take seconds."""
+    spec = importlib.util.find_spec("torch")
+    assert spec is not None
+    assert spec.origin is not None
+    return runpy.run_path(str(Path(spec.origin).with_name("version.py")))
+
+
+def drift(lock: Path) -> dict[str, tuple[str, str]]:
+    """Return the packages whose installed version is none that the lock allows.
+
+    Returns
+    -------
+    dict
+        For each such package the locked and the installed version.
+    """
+    locked: dict[str, set[str]] = {}
+    for match in _PIN.finditer(lock.read_text()):
+        locked.setdefault(match[1], set()).add(match[2])
+    found = {}
+    for name, versions in locked.items():
+        try:
+            installed = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+        if installed not in versions:
+            found[name] = (" or ".join(sorted(versions)), installed)
+    return found

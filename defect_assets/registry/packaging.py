@@ -1,0 +1,119 @@
+"""Packing a release as a bento: the service, the inference code, the model, exact requirements."""
+
+import json
+import os
+import shutil
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from defect_assets.registry.releases import Release
+from defect_assets.store import Digest, Store, canonical_json, digest_of
+from defect_assets.store.objects import write_tree
+
+NAME = "defect_detector"
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def stage(store: Store, release: Release, service: Path, folder: Path) -> Digest:
+    """Write all that a bento of a release consists of into a folder.
+
+    Parameters
+    ----------
+    store
+        Where the bundle lies.
+    release
+        What is to be served.
+    service
+        The folder with ``service.py`` and ``requirements.lock``.
+    folder
+        Gets ``source`` (what the bento is built from) and ``model`` (the bundle and
+        ``release.json``).
+
+    Returns
+    -------
+    str
+        The bento's digest: of its files' names and contents. The same release with the same
+        code gives the same.
+    """
+    source, model = folder / "source", folder / "model"
+    inference = Path("defect_assets/inference")
+    shutil.copytree(
+        _PACKAGE / "inference",
+        source / inference,
+        ignore=shutil.ignore_patterns("__pycache__", "*.pyc"),
+    )
+    shutil.copy(_PACKAGE / "__init__.py", source / inference.parent)
+    for name in ("service.py", "requirements.lock", "bentofile.yaml"):
+        shutil.copy(service / name, source)
+    (source / "MODEL").write_text(tag(release) + "\n")
+
+    write_tree(store.objects.get_tree(release.bundle), model)
+    (model / "release.json").write_text(
+        json.dumps(
+            {
+                "release": release.id,
+                "digest": release.bundle,
+                "dataset": release.dataset,
+                "config": release.config,
+            },
+            indent=1,
+        )
+    )
+    files = {
+        path.relative_to(folder).as_posix(): digest_of(path.read_bytes())
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    return digest_of(canonical_json(files))
+
+
+def tag(release: Release) -> str:
+    """Return the name of a release's model and bento in BentoML's stores."""
+    return f"{NAME}:{release.id}"
+
+
+def build(staged: Path, digest: Digest, release: Release, bentoml_home: Path) -> str:
+    """Build the bento from what `stage` wrote; what is there already is not built again.
+
+    Returns
+    -------
+    str
+        The bento's tag.
+    """
+    # BentoML reads these when it is imported.
+    os.environ["BENTOML_HOME"] = str(bentoml_home)
+    os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+    import bentoml
+
+    name = tag(release)
+    # A label holds 63 characters, one less than a digest has.
+    labels = {"digest": digest[:63], "release": release.id, "dataset": release.dataset}
+    with suppress(bentoml.exceptions.NotFound):
+        if bentoml.get(name).info.labels.get("digest") == labels["digest"]:
+            return name
+        bentoml.delete(name)
+    with suppress(bentoml.exceptions.NotFound):
+        bentoml.models.delete(name)
+    with bentoml.models.create(name, labels=labels) as model:
+        shutil.copytree(staged / "model", model.path, dirs_exist_ok=True)
+    bentoml.build(
+        "service:DefectDetector",
+        name=NAME,
+        version=release.id,
+        labels=labels,
+        build_ctx=str(staged / "source"),
+        include=["service.py", "MODEL", "defect_assets/**/*.py"],
+        python={"requirements_txt": "./requirements.lock", "lock_packages": False},
+    )
+    return name
+
+
+def package(
+    store: Store, release: Release, service: Path, bentoml_home: Path
+) -> tuple[Digest, str]:
+    """Stage and build the bento of a release; return its digest and its tag."""
+    with tempfile.TemporaryDirectory(prefix="defect-bento-") as folder:
+        staged = Path(folder)
+        digest = stage(store, release, service, staged)
+        return digest, build(staged, digest, release, bentoml_home)

@@ -1,0 +1,103 @@
+"""Releases: evaluated models with a version and a note."""
+
+from pydantic import BaseModel, ConfigDict
+
+from defect_assets.dataset.version import Bump, Version
+from defect_assets.evaluation.metrics import Metrics
+from defect_assets.evaluation.report import Report
+from defect_assets.store import Digest, Store, short
+
+REF = "releases/"
+FIRST = Version("v", 0, 1, 0)
+
+
+class ReleaseRefused(Exception):
+    """A release that cannot be made; the message says why and what to do."""
+
+
+class Release(BaseModel):
+    """A released model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    bundle: Digest
+    """The model."""
+    report: Digest
+    """Its evaluation."""
+    dataset: str
+    config: str
+    metrics: Metrics
+    """On the test split."""
+
+    @property
+    def note(self) -> str:
+        """The release note, in Markdown."""
+        m = self.metrics
+        classes = "\n".join(
+            f"| {name} | {score.dice:.3f} | {score.recall:.3f} | {score.images} | {score.groups} |"
+            for name, score in m.classes.items()
+        )
+        weakest = min(m.classes, key=lambda name: m.classes[name].dice)
+        return (
+            f"# {self.id}\n\n"
+            f"Trained on {self.dataset} with {self.config}; model `{short(self.bundle)}`.\n\n"
+            f"Test split, {m.images} images of {m.groups} parts that training never saw: "
+            f"Dice {m.dice:.3f}, IoU {m.iou:.3f}, macro Dice {m.macro_dice:.3f}.\n\n"
+            "| class | Dice | recall | images | parts |\n|---|---|---|---|---|\n"
+            f"{classes}\n\n"
+            f"Weakest class: {weakest}.\n"
+        )
+
+
+def find_release(store: Store, release: str) -> Release | None:
+    """Return a release by its id, e.g. ``v1.4.2``, or None."""
+    digest = store.content(REF + release)
+    return Release.model_validate(store.objects.get_json(digest)) if digest else None
+
+
+def releases(store: Store) -> list[Release]:
+    """Return all releases, oldest version first."""
+    versions = sorted(Version.parse(name.removeprefix(REF)) for name in store.refs.names(REF))
+    return [found for version in versions if (found := find_release(store, str(version)))]
+
+
+def next_release(store: Store) -> str:
+    """Return the id that the next release gets."""
+    past = releases(store)
+    return str(Version.parse(past[-1].id).bumped(Bump.MINOR) if past else FIRST)
+
+
+def release(store: Store, release_id: str, dataset: str, config: str) -> Release:
+    """Return the release of an experiment under a version.
+
+    Raises
+    ------
+    ReleaseRefused
+        If the version is not a new one, or the experiment was not evaluated as it stands now.
+    """
+    expected = next_release(store)
+    if Version.parse(release_id) < Version.parse(expected):
+        raise ReleaseRefused(f"{release_id} cannot be released: the next version is {expected}")
+    experiment = f"{dataset}/{config}"
+    bundle = store.content(f"experiments/{experiment}")
+    evaluation = store.content(f"reports/{experiment}")
+    if bundle is None or evaluation is None:
+        raise ReleaseRefused(
+            f"{dataset} × {config} has no {'model' if bundle is None else 'evaluation'}: "
+            f"materialize {'trained_model' if bundle is None else 'evaluation_report'} first"
+        )
+    report = Report.model_validate_json(store.objects.get_tree(evaluation)["report.json"])
+    if report.bundle != bundle:
+        raise ReleaseRefused(
+            f"{dataset} × {config} was trained again since it was evaluated: "
+            "materialize evaluation_report first"
+        )
+    return Release(
+        id=release_id,
+        bundle=bundle,
+        report=evaluation,
+        dataset=dataset,
+        config=config,
+        metrics=report.test,
+    )
