@@ -1,0 +1,99 @@
+"""Snapshots and their splits."""
+
+import dagster as dg
+
+from defect_assets.assets.environment import python_environment
+from defect_assets.assets.publishing import (
+    OWNERS,
+    counts_table,
+    environment_of,
+    record_of,
+    refuse,
+    result_of,
+)
+from defect_assets.assets.raw_images import raw_images
+from defect_assets.dataset import snapshot as snapshots
+from defect_assets.dataset import split as splits
+from defect_assets.dataset.description import DescriptionError
+from defect_assets.home import HomeError
+from defect_assets.partitions import datasets
+from defect_assets.registry.code import code_version
+from defect_assets.resources import HomeResource
+
+NO_PARTITIONS = dg.SpecificPartitionsPartitionMapping([])
+"""An arrow of lineage without a dependency: what is pinned does not age with what comes later."""
+
+
+@dg.asset(
+    group_name="data",
+    kinds={"parquet"},
+    owners=OWNERS,
+    partitions_def=datasets,
+    deps=[dg.AssetDep(raw_images, partition_mapping=NO_PARTITIONS), python_environment],
+    code_version=code_version("dataset.snapshot"),
+)
+def dataset_manifest(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult:
+    """A snapshot: which batches, which class map, and what changed since the one before.
+
+    Its number follows from what changed, and once given it stands for this content for ever.
+    """
+    store = home.open().store()
+    name = context.partition_key
+    try:
+        snapshot = snapshots.cut(store, name, home.open().description())
+    except (snapshots.CutRefused, HomeError, DescriptionError) as error:
+        raise refuse(error) from error
+    record = record_of(
+        context,
+        store.objects.put_json(snapshot.model_dump(mode="json")),
+        parents={f"raw_images/{pin.id}": pin.digest for pin in snapshot.batches}
+        | environment_of(store),
+    )
+    store.publish_once(f"{snapshots.REF}{name}", record)
+    return result_of(
+        record,
+        {
+            "images": snapshot.samples,
+            "parts": snapshot.groups,
+            "changelog": str(snapshot.changelog),
+            "parent": snapshot.parent_id or "none",
+            "classes": counts_table({"images": snapshot.counts}, "class"),
+            "batches": dg.MetadataValue.json({p.id: p.digest for p in snapshot.batches}),
+            "description": dg.MetadataValue.json(snapshot.description.model_dump(mode="json")),
+        },
+    )
+
+
+@dg.asset(
+    group_name="data",
+    kinds={"parquet"},
+    owners=OWNERS,
+    partitions_def=datasets,
+    deps=[dataset_manifest, python_environment],
+    code_version=code_version("dataset.split"),
+)
+def dataset_split(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult:
+    """Which samples train, which validate, which test: no physical part is in two of them."""
+    store = home.open().store()
+    name = context.partition_key
+    digest, _ = snapshots.find_snapshot(store, name)
+    split = splits.split_snapshot(store, digest)
+    record = record_of(
+        context,
+        store.objects.put_json(split.model_dump(mode="json")),
+        parents={
+            "dataset_manifest": digest,
+            **environment_of(store),
+        },
+    )
+    store.publish(f"{splits.REF}{name}", record)
+    return result_of(
+        record,
+        {
+            "seed": split.policy.seed,
+            "parts": dg.MetadataValue.json(
+                {str(part): count for part, count in split.groups.items()}
+            ),
+            "classes": counts_table({str(part): n for part, n in split.counts.items()}, "split"),
+        },
+    )

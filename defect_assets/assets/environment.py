@@ -1,0 +1,92 @@
+"""What results depend on beside the data: the environment and the configurations."""
+
+import dagster as dg
+
+from defect_assets.assets.publishing import OWNERS, record_of, refuse, result_of
+from defect_assets.home import CONFIGS, PROJECT
+from defect_assets.partitions import configs
+from defect_assets.registry.code import code_version
+from defect_assets.registry.environment import current_environment, drift
+from defect_assets.resources import HomeResource
+from defect_assets.store import Digest, canonical_json, digest_of
+from defect_assets.training.config import ConfigError, read_config
+
+LOCK = PROJECT / "requirements.lock"
+
+
+def environment_digest() -> Digest:
+    """Return the data version that ``python_environment`` has now."""
+    return digest_of(canonical_json(current_environment(LOCK).model_dump(mode="json")))
+
+
+def config_digest(config: str) -> Digest:
+    """Return the data version that ``training_config`` has now; notes count as well."""
+    values = read_config(CONFIGS / f"{config}.yaml").model_dump(mode="json")
+    return digest_of(canonical_json(values))
+
+
+@dg.asset(
+    group_name="environment",
+    kinds={"python"},
+    owners=OWNERS,
+    code_version=code_version("registry.environment"),
+)
+def python_environment(
+    context: dg.AssetExecutionContext, home: HomeResource
+) -> dg.MaterializeResult:
+    """The frozen environment: Python, PyTorch, CUDA and every locked package.
+
+    All that computes depends on it, so that a changed package makes its results out of date.
+    """
+    environment = current_environment(LOCK)
+    store = home.open().store()
+    record = record_of(
+        context, store.objects.put_json(environment.model_dump(mode="json")), parents={}
+    )
+    store.publish("environment", record)
+    drifted = drift(LOCK)
+    if drifted:
+        context.log.warning("installed packages differ from the lock: make venv mends it")
+    return result_of(
+        record,
+        {
+            "python": environment.python,
+            "torch": environment.torch,
+            "cuda": environment.cuda or "none",
+            "packages": len(environment.packages),
+            "differs from the lock": dg.MetadataValue.json(
+                {
+                    name: f"{installed}, not {locked}"
+                    for name, (locked, installed) in drifted.items()
+                }
+            ),
+        },
+    )
+
+
+@dg.asset(
+    group_name="configuration",
+    kinds={"yaml"},
+    owners=OWNERS,
+    partitions_def=configs,
+    code_version=code_version("training.config"),
+)
+def training_config(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult:
+    """A training configuration, by its id, from ``configs``."""
+    try:
+        config = read_config(CONFIGS / f"{context.partition_key}.yaml")
+    except ConfigError as error:
+        raise refuse(error) from error
+    store = home.open().store()
+    values = config.model_dump(mode="json")
+    record = record_of(context, store.objects.put_json(values), parents={})
+    store.publish(f"configs/{context.partition_key}", record)
+    return result_of(
+        record,
+        {
+            "notes": config.notes,
+            "steps": config.steps,
+            "architecture": config.architecture.encoder or config.architecture.name,
+            "config": dg.MetadataValue.json(values),
+        },
+    )

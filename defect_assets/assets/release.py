@@ -1,0 +1,124 @@
+"""Releases and what is served of them."""
+
+import dagster as dg
+
+from defect_assets.assets.dataset import NO_PARTITIONS
+from defect_assets.assets.environment import python_environment
+from defect_assets.assets.experiment import evaluation_report, trained_model
+from defect_assets.assets.publishing import OWNERS, environment_of, record_of, refuse, result_of
+from defect_assets.home import PROJECT
+from defect_assets.partitions import releases
+from defect_assets.registry.code import code_version
+from defect_assets.resources import HomeResource
+from defect_assets.store import Store
+
+SERVICE = PROJECT / "bento"
+
+
+class ReleaseConfig(dg.Config):
+    """Which experiment to release. A release that exists needs none."""
+
+    dataset: str = ""
+    """E.g. DS-1.1.0; by default the experiment that was evaluated last."""
+    config: str = ""
+    """E.g. C-01."""
+
+
+@dg.asset(
+    group_name="production",
+    owners=OWNERS,
+    partitions_def=releases,
+    deps=[
+        dg.AssetDep(trained_model, partition_mapping=NO_PARTITIONS),
+        dg.AssetDep(evaluation_report, partition_mapping=NO_PARTITIONS),
+    ],
+    code_version=code_version("registry.releases"),
+)
+def model_release(
+    context: dg.AssetExecutionContext, home: HomeResource, config: ReleaseConfig
+) -> dg.MaterializeResult:
+    """An evaluated model under a version, for good, with a note."""
+    from defect_assets.registry import releases as registry
+
+    store = home.open().store()
+    try:
+        release = registry.find_release(store, context.partition_key) or registry.release(
+            store, context.partition_key, *_experiment(store, config)
+        )
+    except (registry.ReleaseRefused, ValueError) as error:
+        raise refuse(error) from error
+    record = record_of(
+        context,
+        store.objects.put_json(release.model_dump(mode="json")),
+        parents={"trained_model": release.bundle, "evaluation_report": release.report},
+    )
+    store.publish_once(f"{registry.REF}{release.id}", record)
+    return result_of(
+        record,
+        {
+            "model": release.bundle,
+            "dataset": release.dataset,
+            "config": release.config,
+            "test Dice": release.metrics.dice,
+            "note": dg.MetadataValue.md(release.note),
+        },
+    )
+
+
+@dg.asset(
+    group_name="production",
+    kinds={"bentoml"},
+    owners=OWNERS,
+    partitions_def=releases,
+    deps=[model_release, python_environment],
+    code_version=code_version("registry.packaging"),
+)
+def defect_bento(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult:
+    """A release as a bento, ready for ``bentoml serve`` and ``bentoml containerize``."""
+    from defect_assets.registry.packaging import package
+    from defect_assets.registry.releases import find_release
+
+    place = home.open()
+    store = place.store()
+    release = find_release(store, context.partition_key)
+    if release is None:
+        raise dg.Failure(
+            f"{context.partition_key} is not released yet: materialize model_release first"
+        )
+    place.prepare()
+    digest, tag = package(store, release, SERVICE, place.bentoml)
+    record = record_of(
+        context,
+        digest,
+        parents={
+            "model_release": store.content(f"releases/{release.id}") or "",
+            **environment_of(store),
+        },
+        details={"tag": tag},
+    )
+    store.publish(f"bentos/{release.id}", record)
+    return result_of(
+        record,
+        {
+            "tag": tag,
+            "serve": f"BENTOML_HOME={place.bentoml} bentoml serve {tag}",
+            "containerize": f"BENTOML_HOME={place.bentoml} bentoml containerize {tag}",
+        },
+    )
+
+
+def _experiment(store: Store, config: ReleaseConfig) -> tuple[str, str]:
+    """Return the experiment that is asked for, or the one that was evaluated last."""
+    if config.dataset and config.config:
+        return config.dataset, config.config
+    if config.dataset or config.config:
+        raise ValueError("give both dataset and config, or neither")
+    evaluated = [
+        (record.created_at, name.removeprefix("reports/").split("/"))
+        for name in store.refs.names("reports/")
+        if (record := store.record(name))
+    ]
+    if not evaluated:
+        raise ValueError("nothing was evaluated yet: materialize evaluation_report first")
+    dataset, config_id = max(evaluated)[1]
+    return dataset, config_id

@@ -1,0 +1,1 @@
+"""What makes assets materialize: by hand, and by themselves."""

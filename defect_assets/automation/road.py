@@ -1,0 +1,205 @@
+"""The whole road: from the deliveries in the inbox to a bento, doing only what is not done.
+
+Each step asks Dagster whether its partition is up to date and materializes it if it is not, one
+run a partition, in this process. Nothing is remembered between calls: what is there decides.
+"""
+
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import dagster as dg
+from dagster._core.events.log import EventLogEntry
+
+from defect_assets.assets.environment import config_digest, environment_digest
+from defect_assets.automation.staleness import why_stale
+from defect_assets.dataset.delivery import deliveries
+from defect_assets.dataset.description import DescriptionError
+from defect_assets.dataset.snapshot import latest_version, next_snapshot
+from defect_assets.home import Home, HomeError
+from defect_assets.partitions import batches, datasets, experiment_key, releases
+from defect_assets.registry.releases import Release, find_release, next_release
+from defect_assets.registry.releases import releases as all_releases
+from defect_assets.training.config import ConfigError
+
+
+class Blocked(Exception):
+    """The road ends before its end; the message says why and what to do."""
+
+
+class Narrator(Protocol):
+    """Is told what happens on the road."""
+
+    def start(self, asset: str, partition: str | None, why: str) -> None:
+        """A materialization begins."""
+
+    def say(self, message: str) -> None:
+        """It has something to say."""
+
+    def done(self, asset: str, partition: str | None, seconds: float) -> None:
+        """It ended well."""
+
+
+@dataclass
+class Road:
+    """A walk along the road.
+
+    Parameters
+    ----------
+    home
+        Where everything lies.
+    defs
+        The platform's definitions.
+    instance
+        Dagster's instance, in the home.
+    narrator
+        Is told what happens.
+    """
+
+    home: Home
+    defs: dg.Definitions
+    instance: dg.DagsterInstance
+    narrator: Narrator
+    materialized: int = 0
+    """How many partitions were materialized."""
+
+    def take_in(self) -> None:
+        """Ingest the deliveries in the inbox.
+
+        Raises
+        ------
+        Blocked
+            If one is refused.
+        """
+        self._observe("python_environment", None, environment_digest())
+        names = list(deliveries(self.home.inbox))
+        self._register(batches, names)
+        for name in names:
+            self._refresh("raw_images", name)
+
+    def cut(self) -> str:
+        """Cut a snapshot where something is pending; return the newest one's id.
+
+        Raises
+        ------
+        Blocked
+            If there is none and nothing to cut it from.
+        """
+        store = self.home.store()
+        try:
+            pending = next_snapshot(store, self.home.description())
+        except (HomeError, DescriptionError) as error:
+            raise Blocked(str(error)) from error
+        newest = pending.id if pending else latest_version(store)
+        if newest is None:
+            raise Blocked(
+                f"there is nothing to go on: no complete delivery in {self.home.inbox}; "
+                "import one, e.g. defect-assets import synthetic"
+            )
+        dataset = str(newest)
+        self._register(datasets, [dataset])
+        self._refresh("dataset_manifest", dataset)
+        return dataset
+
+    def experiment(self, dataset: str, config: str) -> None:
+        """Train a configuration on a snapshot and evaluate it."""
+        try:
+            self._observe("training_config", config, config_digest(config))
+        except ConfigError as error:
+            raise Blocked(str(error)) from error
+        self._refresh("dataset_split", dataset)
+        key = experiment_key(dataset, config)
+        self._refresh("trained_model", key)
+        self._refresh("evaluation_report", key)
+
+    def release(self, dataset: str, config: str) -> Release:
+        """Release an experiment, unless this very model is released already, and pack it."""
+        store = self.home.store()
+        bundle = store.content(f"experiments/{dataset}/{config}")
+        past = [r for r in all_releases(store) if r.bundle == bundle]
+        name = past[-1].id if past else next_release(store)
+        self._register(releases, [name])
+        self._refresh(
+            "model_release",
+            name,
+            {"ops": {"model_release": {"config": {"dataset": dataset, "config": config}}}},
+        )
+        self._refresh("defect_bento", name)
+        released = find_release(store, name)
+        assert released is not None
+        return released
+
+    def _register(self, definition: dg.DynamicPartitionsDefinition, keys: list[str]) -> None:
+        assert definition.name is not None
+        known = set(self.instance.get_dynamic_partitions(definition.name))
+        self.instance.add_dynamic_partitions(definition.name, [k for k in keys if k not in known])
+
+    def _observe(self, asset: str, partition: str | None, digest: str) -> None:
+        """Materialize what nothing in Dagster depends on, by comparing it with what is there."""
+        event = self.instance.fetch_materializations(
+            dg.AssetRecordsFilter(
+                asset_key=dg.AssetKey(asset),
+                asset_partitions=[partition] if partition else None,
+            ),
+            limit=1,
+        ).records
+        materialization = event[0].asset_materialization if event else None
+        tags = (materialization.tags or {}) if materialization else {}
+        if not materialization:
+            self._materialize(asset, partition, "not there yet")
+        elif tags.get("dagster/data_version") != digest:
+            self._materialize(asset, partition, "it changed")
+        else:
+            self._refresh(asset, partition)
+
+    def _refresh(
+        self, asset: str, partition: str | None, run_config: dict[str, Any] | None = None
+    ) -> None:
+        why = why_stale(self.instance, self.defs, asset, partition)
+        if why:
+            self._materialize(asset, partition, why, run_config)
+
+    def _materialize(
+        self,
+        asset: str,
+        partition: str | None,
+        why: str,
+        run_config: dict[str, Any] | None = None,
+    ) -> None:
+        run_id = str(uuid.uuid4())
+        self.instance.add_event_listener(run_id, self._hear)
+        self.narrator.start(asset, partition, why)
+        start = time.monotonic()
+        quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+        result = self.defs.resolve_implicit_global_asset_job_def().execute_in_process(
+            instance=self.instance,
+            asset_selection=[dg.AssetKey(asset)],
+            partition_key=partition,
+            run_config={**quiet, **(run_config or {})},
+            run_id=run_id,
+            raise_on_error=False,
+        )
+        if not result.success:
+            raise Blocked(_why_failed(result))
+        self.materialized += 1
+        self.narrator.done(asset, partition, time.monotonic() - start)
+
+    def _hear(self, event: EventLogEntry) -> None:
+        # What an asset logs has no event of Dagster's own.
+        if event.dagster_event is None and event.user_message:
+            self.narrator.say(event.user_message)
+
+
+def _why_failed(result: dg.ExecuteInProcessResult) -> str:
+    for event in result.all_events:
+        if event.is_step_failure:
+            failure = event.step_failure_data
+            if failure.user_failure_data and failure.user_failure_data.description:
+                return failure.user_failure_data.description
+            if failure.error and failure.error.cls_name == "DagsterExecutionInterruptedError":
+                raise KeyboardInterrupt
+            if failure.error:
+                cause = failure.error.cause or failure.error
+                return cause.message.strip()
+    return f"run {result.run_id} failed: look at it in the UI"

@@ -1,0 +1,356 @@
+"""The command line. Heavy imports are inside the commands, so that help is quick."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from defect_assets.console import ConsoleNarrator, console, example_image, summarize
+
+if TYPE_CHECKING:
+    from defect_assets.automation.road import Road
+    from defect_assets.home import Home
+
+app = typer.Typer(
+    help="From a camera's images to a trusted defect detector: versioned, traceable, served.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_show_locals=False,
+)
+imports = typer.Typer(
+    help="Bring images into the inbox, as deliveries that `run` takes in.", no_args_is_help=True
+)
+app.add_typer(imports, name="import")
+
+DEMO_SEED = 0
+DEMO_DELIVERIES = (("line-1-week-45", 1, 150), ("line-1-week-46", 151, 90))
+"""Name, first tile and number of tiles of the demo's two deliveries."""
+
+
+@app.callback()
+def main(
+    home: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="DEFECT_HOME",
+            help="Folder that holds one dataset and all that comes of it. "
+            r"\[default: home, in the checkout]",
+            show_default=False,
+            file_okay=False,
+        ),
+    ] = None,
+) -> None:
+    """Choose the home."""
+    if home is not None:
+        os.environ["DEFECT_HOME"] = str(home.resolve())
+
+
+@app.command()
+def demo() -> None:
+    """Take the synthetic tile line the whole road: two deliveries, a model, a bento."""
+    with _errors(), _road() as road:
+        _deliver_synthetic(road.home, *DEMO_DELIVERIES[0])
+        road.take_in()
+        road.cut()
+        _deliver_synthetic(road.home, *DEMO_DELIVERIES[1])
+        _walk(road, ["C-01"])
+
+
+@app.command()
+def run(
+    config: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Training configuration, by its id in configs; repeat it for several. "
+            r"The first one is released. \[default: C-01]",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Take the deliveries in the inbox the whole road, doing only what is not done.
+
+    Ingests, cuts the next dataset version, splits, trains, evaluates, releases and builds the
+    bento. What is up to date is left alone; an interrupted run goes on where it stopped.
+    """
+    with _errors(), _road() as road:
+        _walk(road, config or ["C-01"])
+
+
+@app.command()
+def dev(
+    port: Annotated[int | None, typer.Option(help="Port of the UI.", show_default="3000")] = None,
+) -> None:
+    """Open Dagster's UI and daemon on this home."""
+    from defect_assets.home import PROJECT, default_home
+
+    home = default_home()
+    home.prepare()
+    command = [_tool("dagster"), "dev", "--workspace", str(PROJECT / "workspace.yaml")]
+    _become(command + (["--port", str(port)] if port else []), home)
+
+
+@app.command()
+def serve(
+    release: Annotated[
+        str | None, typer.Option(help="Which one, e.g. v0.1.0.", show_default="the newest")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port to listen on.", show_default="3000, or the next free")
+    ] = None,
+) -> None:
+    """Serve a release over HTTP with BentoML."""
+    from defect_assets.home import default_home
+    from defect_assets.registry.packaging import tag
+    from defect_assets.registry.releases import releases
+
+    with _errors():
+        home = default_home()
+        known = {r.id: r for r in releases(home.store())}
+        if not known:
+            _fail(f"nothing is released in {home.root} yet: run defect-assets run first")
+        chosen = known.get(release or list(known)[-1])
+        if chosen is None:
+            _fail(f"there is no release {release}; known: {', '.join(known)}")
+        port = port or _free_port(3000)
+        console.print(
+            f"[bold]{tag(chosen)}[/], trained on {chosen.dataset}. Analyze an image with\n"
+            f"  curl -F image=@{example_image(home)} http://localhost:{port}/analyze"
+        )
+    _become([_tool("bentoml"), "serve", tag(chosen), "--port", str(port)], home)
+
+
+@app.command()
+def env() -> None:
+    """Print the variables with which `dagster` and `bentoml` use this home themselves.
+
+    Use it as: `eval "$(defect-assets env)"`
+    """
+    import shlex
+
+    from defect_assets.home import default_home
+
+    for name, value in default_home().environment().items():
+        print(f"export {name}={shlex.quote(value)}")
+
+
+@imports.command()
+def synthetic(
+    name: Annotated[str, typer.Option(help="Name of the delivery.")] = "synthetic",
+    tiles: Annotated[int, typer.Option(min=1, help="Physical tiles, three images each.")] = 100,
+    first: Annotated[
+        int, typer.Option(min=1, help="Number of the first tile; other numbers, other tiles.")
+    ] = 1,
+) -> None:
+    """Deliver tiles of the synthetic line, with exact masks."""
+    from defect_assets.home import default_home
+
+    with _errors():
+        _deliver_synthetic(default_home(), name, first, tiles)
+
+
+@imports.command("magnetic-tiles")
+def magnetic_tiles(
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="Folder with MT_Blowhole, MT_Break …",
+            show_default="download the public archive",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
+    groups: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV file with the columns stem and group: which images show one physical part.",
+            show_default="tell parts apart by the gaps in the capture sequence",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    batches: Annotated[
+        int, typer.Option(min=1, help="Into how many deliveries, in the order of capture.")
+    ] = 2,
+    archive: Annotated[
+        str | None, typer.Option(help="Another address of the archive.", show_default=False)
+    ] = None,
+    sha256: Annotated[
+        str | None,
+        typer.Option(help="SHA-256 of the archive; another one is refused.", show_default=False),
+    ] = None,
+) -> None:
+    """Deliver the public magnetic tile defect dataset.
+
+    Y. Huang, C. Qiu, K. Yuan: Surface defect saliency of magnetic tile. The Visual Computer
+    (2020). Its authors ask users to cite it.
+    """
+    from defect_assets.dataset import magnetic_tiles as importer
+    from defect_assets.home import default_home, known_description
+
+    with _errors():
+        home = default_home()
+        home.hold(known_description("magnetic-tiles"))
+        if source is None:
+            console.print("downloading the public archive, 50 MB")
+            source = importer.download(
+                home.root / "downloads",
+                archive or importer.ARCHIVE_URL,
+                f"sha256:{sha256}" if sha256 else None,
+            )
+        tiles = importer.read_tiles(source, groups)
+        for number, batch in enumerate(importer.in_batches(tiles, batches), start=1):
+            _deliver(
+                home,
+                f"magnetic-tiles-{number}",
+                importer.delivered(batch),
+                len(batch),
+                f"Public magnetic tile dataset, captures {batch[0].capture} to {batch[-1].capture}",
+            )
+
+
+@imports.command()
+def folder(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder with images/, masks/ and, if you have it, samples.csv "
+            "(sample, class, group, exposure).",
+            exists=True,
+            file_okay=False,
+        ),
+    ],
+    class_map: Annotated[
+        Path,
+        typer.Option(help="YAML file of mask values and class names.", exists=True, dir_okay=False),
+    ],
+    dataset: Annotated[str, typer.Option(help="What the images show.")] = "parts",
+    name: Annotated[
+        str | None, typer.Option(help="Name of the delivery.", show_default="the folder's")
+    ] = None,
+) -> None:
+    """Deliver any pair of folders, images and masks, paired by their stems.
+
+    With one class in the map, a mask is all above 127. With several, a mask's values are classes.
+    """
+    from defect_assets.dataset import folder as importer
+    from defect_assets.home import default_home
+
+    with _errors():
+        home = default_home()
+        home.hold(importer.describe(dataset, class_map))
+        delivery = name or source.resolve().name
+        _deliver(home, delivery, importer.delivered(source), None, f"Folder {source.name}")
+
+
+def _deliver_synthetic(home: Home, name: str, first: int, tiles: int) -> None:
+    from defect_assets.dataset.synthetic import EXPOSURES, synthetic_samples
+    from defect_assets.home import known_description
+
+    home.hold(known_description("synthetic-tiles"))
+    samples = synthetic_samples(DEMO_SEED, first, tiles)
+    last = first + tiles - 1
+    notes = f"Synthetic tile line, tiles {first} to {last}"
+    _deliver(home, name, samples, tiles * len(EXPOSURES), notes)
+
+
+def _deliver(home: Home, name: str, samples: Iterator, total: int | None, notes: str) -> None:
+    from rich.progress import track
+
+    from defect_assets.dataset.delivery import write_delivery
+
+    if (home.inbox / name).exists():
+        console.print(f"the delivery [bold]{name}[/] is in the inbox already")
+        return
+    counted = track(
+        samples, f"delivering {name}", total=total, console=console, transient=True,
+        disable=not console.is_terminal,
+    )  # fmt: skip
+    written = write_delivery(home.inbox, name, counted, notes)
+    count = sum(1 for _ in (written / "images").iterdir())
+    console.print(f"delivered [bold]{name}[/]: {count} images in {written}")
+
+
+@contextmanager
+def _road() -> Iterator[Road]:
+    """Open the road on this home's Dagster instance."""
+    from defect_assets.home import PROJECT, default_home
+
+    home = default_home()
+    home.prepare()
+    os.environ.update(home.environment())
+    # Sleeping, not spinning, threads: the difference is large where cores are shared.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    with console.status("starting"):
+        import dagster as dg
+
+        sys.path.insert(0, str(PROJECT))
+        from defect_assets.automation.road import Blocked
+        from defect_assets.automation.road import Road as Walk
+        from definitions import defs
+
+    narrator = ConsoleNarrator()
+    with dg.DagsterInstance.from_config(str(home.dagster)) as instance:
+        try:
+            yield Walk(home, defs, instance, narrator)
+        except Blocked as blocked:
+            _fail(str(blocked))
+        finally:
+            narrator.stop()
+
+
+def _walk(road: Road, configs: list[str]) -> None:
+    road.take_in()
+    dataset = road.cut()
+    for config in configs:
+        road.experiment(dataset, config)
+    release = road.release(dataset, configs[0])
+    if road.materialized == 0:
+        console.print("[bold green]All is up to date:[/] nothing was computed.")
+    summarize(road.home, release)
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Turn errors that a person can mend into a message and exit code 1."""
+    from defect_assets.dataset.description import DescriptionError
+    from defect_assets.dataset.magnetic_tiles import LayoutError
+    from defect_assets.home import HomeError
+
+    try:
+        yield
+    except (DescriptionError, HomeError, LayoutError, FileExistsError, FileNotFoundError) as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        _fail("interrupted; run the same command again to go on")
+
+
+def _fail(message: str) -> NoReturn:
+    Console(stderr=True, highlight=False).print(f"[bold red]error:[/] {message}", soft_wrap=True)
+    raise typer.Exit(1)
+
+
+def _free_port(first: int) -> int:
+    for port in range(first, first + 100):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                return port
+    _fail(f"no port is free from {first} to {first + 99}: give one with --port")
+
+
+def _tool(name: str) -> str:
+    """Return the command of this environment, whether it is active or not."""
+    return str(Path(sys.executable).with_name(name))
+
+
+def _become(command: list[str], home: Home) -> NoReturn:
+    sys.stdout.flush()
+    os.execve(command[0], command, {**os.environ, **home.environment()})

@@ -1,0 +1,85 @@
+"""What the command line shows of the road: progress, and what came of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from defect_assets.home import Home
+    from defect_assets.registry.releases import Release
+
+console = Console(highlight=False)
+
+
+class ConsoleNarrator:
+    """Tells of the road on the terminal, or line by line where there is none."""
+
+    def __init__(self) -> None:
+        self._status = console.status("")
+        self._title = ""
+
+    def start(self, asset: str, partition: str | None, why: str) -> None:
+        self._title = f"{asset} {_plain(partition)}".strip()
+        self._status.update(f"[bold]{self._title}[/] [dim]({why})[/]")
+        self._status.start()
+        if not console.is_terminal:
+            console.print(f"… {self._title} ({why})")
+
+    def say(self, message: str) -> None:
+        self._status.update(f"[bold]{self._title}[/] [dim]{message}[/]")
+        if not console.is_terminal:
+            console.print(f"    {message}")
+
+    def stop(self) -> None:
+        """Leave the terminal as it was."""
+        self._status.stop()
+
+    def done(self, asset: str, partition: str | None, seconds: float) -> None:
+        self._status.stop()
+        console.print(f"[green]✓[/] {self._title} [dim]{seconds:.1f} s[/]")
+
+
+def _plain(partition: str | None) -> str:
+    """Show ``C-01|DS-1.1.0`` as ``DS-1.1.0 × C-01``."""
+    return " × ".join(reversed((partition or "").split("|")))
+
+
+def summarize(home: Home, release: Release) -> None:
+    """Print what came of the road, and what to do next."""
+    from defect_assets.home import PROJECT
+    from defect_assets.store import short
+
+    m = release.metrics
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_row("dataset", release.dataset)
+    table.add_row("config", release.config)
+    table.add_row("model", f"{release.id} ({short(release.bundle)})")
+    table.add_row("test", f"{m.images} images of {m.groups} parts never seen in training")
+    table.add_row("Dice, IoU", f"[bold]{m.dice:.3f}[/], {m.iou:.3f} (pooled over pixels)")
+    table.add_row("per class", "  ".join(f"{n} {s.dice:.2f}" for n, s in m.classes.items()))
+    page = home.reports / f"{release.dataset}-{release.config}" / "report.html"
+    table.add_row("report", str(page))
+    console.print()
+    console.print(table)
+    prefix = "" if home.root == PROJECT / "home" else f"DEFECT_HOME={home.root} "
+    console.print("\n[bold]Go on with[/]")
+    console.print(f"  {prefix}make dev      open Dagster's UI", soft_wrap=True)
+    console.print(f"  {prefix}make serve    serve {release.id}", soft_wrap=True)
+    console.print(
+        f"  curl -F image=@{example_image(home)} http://localhost:3000/analyze", soft_wrap=True
+    )
+
+
+def example_image(home: Home) -> str:
+    """Return an image to try the service with: the one of a test split that looks worst."""
+    import pandas as pd
+
+    for table in sorted(home.reports.glob("*/images.csv"), reverse=True):
+        images = pd.read_csv(table)
+        for sample in images.sort_values("score", ascending=False)["sample"]:
+            for image in sorted(home.inbox.glob(f"*/images/{sample}.*")):
+                return str(image)
+    return "tile.jpg"

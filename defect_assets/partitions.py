@@ -1,0 +1,33 @@
+"""How the assets are partitioned."""
+
+import dagster as dg
+
+from defect_assets.home import CONFIGS
+from defect_assets.training.config import config_ids
+
+batches = dg.DynamicPartitionsDefinition(name="batch")
+"""One per delivery in the inbox, by its name."""
+
+datasets = dg.DynamicPartitionsDefinition(name="dataset")
+"""One per snapshot: DS-1.0.0, DS-1.1.0 …"""
+
+configs = dg.StaticPartitionsDefinition(config_ids(CONFIGS))
+"""One per file in configs: C-01, C-02 …"""
+
+experiments = dg.MultiPartitionsDefinition({"config": configs, "dataset": datasets})
+"""The experiment table: a column changes only the data, a row only the configuration."""
+
+releases = dg.DynamicPartitionsDefinition(name="release")
+"""One per release: v0.1.0 …"""
+
+
+def experiment_key(dataset: str, config: str) -> dg.MultiPartitionKey:
+    """Return the partition of an experiment."""
+    return dg.MultiPartitionKey({"config": config, "dataset": dataset})
+
+
+def experiment_of(context: dg.AssetExecutionContext) -> tuple[str, str]:
+    """Return the dataset and the config of the experiment that is being materialized."""
+    key = context.partition_key
+    assert isinstance(key, dg.MultiPartitionKey)
+    return key.keys_by_dimension["dataset"], key.keys_by_dimension["config"]

@@ -1,0 +1,29 @@
+"""The platform on one screen: what Dagster sees of it."""
+
+import dagster as dg
+
+from defect_assets.assets.dataset import dataset_manifest, dataset_split
+from defect_assets.assets.environment import python_environment, training_config
+from defect_assets.assets.experiment import evaluation_report, trained_model
+from defect_assets.assets.raw_images import raw_images
+from defect_assets.assets.release import defect_bento, model_release
+from defect_assets.checks import no_group_in_several_parts
+from defect_assets.resources import HomeResource
+
+defs = dg.Definitions(
+    assets=[
+        python_environment,  # what everything is computed in
+        raw_images,  #          per delivery: checked and stored
+        dataset_manifest,  #    DS-1.2.0: which batches, what changed
+        dataset_split,  #       train, val, test: no part in two of them
+        training_config,  #     C-01: how to train
+        trained_model,  #       dataset × config: the bundle
+        evaluation_report,  #   dataset × config: how good it is
+        model_release,  #       v1.4.2: a model under a version
+        defect_bento,  #        v1.4.2: ready to serve
+    ],
+    asset_checks=[no_group_in_several_parts],
+    resources={"home": HomeResource()},
+    # The graph is small and its steps are heavy: a process a step would only add its start.
+    executor=dg.in_process_executor,
+)
