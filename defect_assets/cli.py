@@ -93,8 +93,8 @@ def dev(
 
     home = default_home()
     home.prepare()
-    command = [_tool("dagster"), "dev", "--workspace", str(PROJECT / "workspace.yaml")]
-    _become(command + (["--port", str(port)] if port else []), home)
+    os.chdir(PROJECT)  # where dg looks for the project
+    _become([_tool("dg"), "dev", *(["--port", str(port)] if port else [])], home)
 
 
 @app.command()

@@ -76,7 +76,10 @@ def dataset_split(context: dg.AssetExecutionContext, home: HomeResource) -> dg.M
     """Which samples train, which validate, which test: no physical part is in two of them."""
     store = home.open().store()
     name = context.partition_key
-    digest, _ = snapshots.find_snapshot(store, name)
+    try:
+        digest, _ = snapshots.find_snapshot(store, name)
+    except snapshots.UnknownDataset as error:
+        raise refuse(error) from error
     split = splits.split_snapshot(store, digest)
     record = record_of(
         context,

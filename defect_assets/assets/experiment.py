@@ -99,7 +99,7 @@ def trained_model(context: dg.AssetExecutionContext, home: HomeResource) -> dg.M
     return result_of(
         record,
         {
-            "validation Dice": result.history[-1].val_dice,
+            "validation Dice": round(result.history[-1].val_dice, 4),
             "seconds": record.details["seconds"],
             "device": f"{result.device}, {result.precision}",
             "curves": picture(plot_history(history), "training curves"),
@@ -167,9 +167,9 @@ def evaluation_report(
         for name, s in test.classes.items()
     )
     metadata: dict[str, object] = {
-        "test Dice": test.dice,
-        "test IoU": test.iou,
-        "macro Dice": test.macro_dice,
+        "test Dice": round(test.dice, 4),
+        "test IoU": round(test.iou, 4),
+        "macro Dice": round(test.macro_dice, 4),
         "test parts": test.groups,
         "classes": dg.MetadataValue.md(
             f"| class | Dice | IoU | recall | images | parts |\n|---|---|---|---|---|---|\n{rows}"

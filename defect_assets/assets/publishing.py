@@ -26,7 +26,7 @@ def record_of(
         parents=dict(parents),
         code_version=context.assets_def.specs_by_key[context.asset_key].code_version or "",
         commit=commit(),
-        run_id=context.run_id,
+        run_id=context.run.run_id,
         details=dict(details or {}),
     )
 

@@ -59,7 +59,7 @@ def model_release(
             "model": release.bundle,
             "dataset": release.dataset,
             "config": release.config,
-            "test Dice": release.metrics.dice,
+            "test Dice": round(release.metrics.dice, 4),
             "note": dg.MetadataValue.md(release.note),
         },
     )

@@ -6,9 +6,15 @@ from pathlib import Path
 
 import pandas as pd
 import yaml
+from pydantic import ValidationError
 
 from defect_assets.dataset.delivery import IMAGE_SUFFIXES, DeliveredSample
-from defect_assets.dataset.description import DatasetDescription, DefectClass, DescriptionError
+from defect_assets.dataset.description import (
+    DatasetDescription,
+    DefectClass,
+    DescriptionError,
+    explain,
+)
 
 
 def describe(name: str, class_map: Path) -> DatasetDescription:
@@ -30,22 +36,26 @@ def describe(name: str, class_map: Path) -> DatasetDescription:
         values = yaml.safe_load(class_map.read_text())
     except (OSError, yaml.YAMLError) as error:
         raise DescriptionError(f"{class_map} cannot be read: {error}") from error
-    if not isinstance(values, dict) or not all(
-        isinstance(value, int) and 1 <= value <= 255 for value in values
+    if (
+        not isinstance(values, dict)
+        or not values
+        or not all(isinstance(value, int) and 1 <= value <= 255 for value in values)
     ):
         raise DescriptionError(
             f"{class_map} must map mask values (1 to 255) to class names, e.g. '1: scratch'"
         )
-    classes = tuple(
-        DefectClass(id=i, name=str(values[value]), value=value, color=_color(i, len(values)))
-        for i, value in enumerate(sorted(values), start=1)
-    )
-    return DatasetDescription(
-        name=name,
-        classes=classes,
-        defect_free="defect-free",
-        masks="soft" if len(classes) == 1 else "indexed",
-    )
+    try:
+        return DatasetDescription(
+            name=name,
+            classes=tuple(
+                DefectClass(id=i, name=str(values[v]), value=v, color=_color(i, len(values)))
+                for i, v in enumerate(sorted(values), start=1)
+            ),
+            defect_free="defect-free",
+            masks="soft" if len(values) == 1 else "indexed",
+        )
+    except ValidationError as error:
+        raise DescriptionError(f"{class_map}: {explain(error)}") from error
 
 
 def delivered(folder: Path) -> Iterator[DeliveredSample]:

@@ -30,7 +30,8 @@ def decode_mask(
     Raises
     ------
     ImageError
-        If the mask does not decode, has another size, or holds a value of no class.
+        If the mask does not decode, has another size, holds a value of no class, or shows a
+        defect where the class says that there is none.
     """
     if data is None:
         return np.zeros(size, np.uint8)
@@ -46,7 +47,10 @@ def decode_mask(
         )
     if description.masks == "soft":
         class_id = description.class_ids[class_name]
-        return np.where(values > description.mask_threshold, class_id, 0).astype(np.uint8)
+        defective = values > description.mask_threshold
+        if class_id == 0 and defective.any():
+            raise ImageError(f"its class is {class_name}, but its mask is not empty")
+        return np.where(defective, class_id, 0).astype(np.uint8)
     return _indexed(values, description)
 
 

@@ -22,6 +22,10 @@ class CutRefused(Exception):
     """A snapshot that cannot be cut; the message says why and what to do."""
 
 
+class UnknownDataset(LookupError):
+    """There is no snapshot of this id; the message lists those that there are."""
+
+
 class BatchPin(BaseModel):
     """One batch of a snapshot, by name and content."""
 
@@ -103,13 +107,13 @@ def find_snapshot(store: Store, dataset: str) -> tuple[Digest, Snapshot]:
 
     Raises
     ------
-    KeyError
+    UnknownDataset
         If no snapshot has this id.
     """
     digest = store.content(REF + dataset)
     if digest is None:
         known = ", ".join(n.removeprefix(REF) for n in store.refs.names(REF)) or "none"
-        raise KeyError(f"there is no dataset {dataset}; known: {known}")
+        raise UnknownDataset(f"there is no dataset {dataset}; known: {known}")
     return digest, read_snapshot(store, digest)
 
 

@@ -86,7 +86,7 @@ class Postprocessing(BaseModel):
         # Sums over all labelled regions at once, background and dropped ones included.
         flat = labels.ravel()
         area = np.bincount(flat)
-        confidence = np.bincount(flat, weights=defective.ravel()) / area
+        confidence = np.bincount(flat, weights=defective.ravel()) / np.maximum(area, 1)
         evidence = np.stack([np.bincount(flat, weights=p.ravel()) for p in probabilities[1:]])
         class_of = 1 + evidence.argmax(axis=0)
 

@@ -1,0 +1,107 @@
+"""Take the README's pictures: drive headless Chromium over the UI and a report.
+
+Needs a home in which the demo was run, and Chromium (Debian: ``apt-get install chromium``)::
+
+    python docs/screenshots.py
+"""
+
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+PICTURES = Path(__file__).parent / "pictures"
+HOME = Path(__file__).parents[1] / "home"
+EXPERIMENT = "C-01%7CDS-1.1.0"
+
+
+def main() -> None:
+    """Write every picture into ``docs/pictures``."""
+    PICTURES.mkdir(exist_ok=True)
+    with ui() as address, browser_page() as page:
+        lineage(page, address)
+        shoot(page, f"{address}/assets/trained_model?view=partitions", "experiments", "DS-1.1.0")
+        raw = f"{address}/assets/raw_images?view=partitions&partition=line-1-week-46"
+        shoot(page, raw, "raw-images", "digest", open_last_markdown=True)
+        report = f"{address}/assets/evaluation_report?view=partitions&partition={EXPERIMENT}"
+        shoot(page, report, "evaluation", "test Dice")
+        page.goto((HOME / "reports" / "DS-1.1.0-C-01" / "report.html").as_uri())
+        save(page, "report")
+
+
+def lineage(page: Page, address: str) -> None:
+    """Show the global lineage with every group open."""
+    page.goto(f"{address}/asset-groups/")
+    page.get_by_text("production").first.wait_for()
+    page.get_by_text("Hide navigation").click()
+    page.locator("xpath=//input[starts-with(@placeholder, 'Jump to')]/following::button[1]").click()
+    page.wait_for_timeout(2000)
+    page.keyboard.press("Alt+e")  # opens all groups
+    page.wait_for_timeout(3000)
+    save(page, "lineage")
+
+
+def shoot(
+    page: Page, address: str, name: str, wait_for: str, open_last_markdown: bool = False
+) -> None:
+    """Open a page, wait for a text on it, and save the picture."""
+    page.goto(address)
+    page.get_by_text(wait_for).first.wait_for()
+    page.wait_for_timeout(2000)
+    if open_last_markdown:
+        page.get_by_text("[Show Markdown]").last.click()
+        page.wait_for_timeout(1500)
+    save(page, name)
+
+
+def save(page: Page, name: str) -> None:
+    """Save what is seen."""
+    page.screenshot(path=PICTURES / f"{name}.png")
+    print(PICTURES / f"{name}.png")
+
+
+@contextmanager
+def ui() -> Iterator[str]:
+    """Run the UI on a free port; yield its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "defect_assets", "--home", str(HOME), "dev", "--port"]
+    server = subprocess.Popen([*command, str(port)], stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            try:
+                urllib.request.urlopen(f"{address}/server_info", timeout=1).close()
+                break
+            except OSError:
+                time.sleep(0.5)
+        yield address
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+@contextmanager
+def browser_page() -> Iterator[Page]:
+    """Open a page in headless Chromium."""
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium,
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        yield browser.new_page(viewport={"width": 1440, "height": 860})
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()

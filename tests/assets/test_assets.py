@@ -1,0 +1,215 @@
+"""The assets in a real Dagster instance, on a small synthetic line and a small network."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+
+from defect_assets.assets import environment
+from defect_assets.assets.experiment import report_folder
+from defect_assets.home import Home
+from defect_assets.partitions import experiment_key
+from definitions import defs
+from tests.conftest import deliver
+
+CONFIG = {
+    "notes": "for tests",
+    "architecture": {"widths": [8, 16, 16]},
+    "input": {"height": 64, "width": 64},
+    "steps": 30,
+    "sampling": {"batch_size": 4},
+}
+
+
+@pytest.fixture
+def instance(home: Home) -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.from_config(str(home.dagster)) as instance:
+        yield instance
+
+
+@pytest.fixture
+def configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "configs"
+    folder.mkdir()
+    (folder / "C-01.yaml").write_text(yaml.safe_dump(CONFIG))
+    monkeypatch.setattr(environment, "CONFIGS", folder)
+    return folder
+
+
+class Platform:
+    """Materializes partitions as the UI does, on one home."""
+
+    def __init__(self, home: Home, instance: dg.DagsterInstance) -> None:
+        self.home = home
+        self.instance = instance
+
+    def materialize(
+        self, asset: str, partition: str | None = None, config: dict | None = None
+    ) -> dg.ExecuteInProcessResult:
+        definition = defs.resolve_asset_graph().get(dg.AssetKey(asset)).partitions_def
+        if isinstance(definition, dg.DynamicPartitionsDefinition):
+            self.instance.add_dynamic_partitions(definition.name or "", [partition or ""])
+        return defs.resolve_implicit_global_asset_job_def().execute_in_process(
+            instance=self.instance,
+            asset_selection=[dg.AssetKey(asset)],
+            partition_key=partition,
+            run_config={"ops": {asset: {"config": config}}} if config else None,
+            raise_on_error=False,
+        )
+
+    def version(self, asset: str, partition: str | None = None) -> str:
+        records = self.instance.fetch_materializations(
+            dg.AssetRecordsFilter(
+                asset_key=dg.AssetKey(asset), asset_partitions=[partition] if partition else None
+            ),
+            limit=1,
+        ).records
+        assert records[0].asset_materialization is not None
+        return (records[0].asset_materialization.tags or {})["dagster/data_version"]
+
+
+def failure(result: dg.ExecuteInProcessResult) -> dg.ExecuteInProcessResult:
+    assert not result.success
+    [event] = [e for e in result.all_events if e.is_step_failure]
+    data = event.step_failure_data.user_failure_data
+    assert data is not None
+    return data
+
+
+@pytest.fixture
+def platform(
+    home: Home, instance: dg.DagsterInstance, configs: Path, monkeypatch: pytest.MonkeyPatch
+) -> Platform:
+    monkeypatch.setenv("DEFECT_HOME", str(home.root))
+    return Platform(home, instance)
+
+
+def test_the_road_leaves_every_digest_in_dagster_and_in_the_store(platform: Platform) -> None:
+    deliver(platform.home.inbox, "first", 1, 16)
+    experiment = experiment_key("DS-1.0.0", "C-01")
+    road = [
+        ("python_environment", None, "environment"),
+        ("raw_images", "first", "batches/first"),
+        ("dataset_manifest", "DS-1.0.0", "datasets/DS-1.0.0"),
+        ("dataset_split", "DS-1.0.0", "splits/DS-1.0.0"),
+        ("training_config", "C-01", "configs/C-01"),
+        ("trained_model", experiment, "experiments/DS-1.0.0/C-01"),
+        ("evaluation_report", experiment, "reports/DS-1.0.0/C-01"),
+        ("model_release", "v0.1.0", "releases/v0.1.0"),
+        ("defect_bento", "v0.1.0", "bentos/v0.1.0"),
+    ]
+    store = platform.home.store()
+    for asset, partition, ref in road:
+        result = platform.materialize(asset, partition)
+        assert result.success, asset
+        record = store.record(ref)
+        assert record is not None
+        assert platform.version(asset, partition) == record.content
+        assert record.run_id == result.run_id
+        assert record.code_version
+
+    model = store.record("experiments/DS-1.0.0/C-01")
+    assert model is not None
+    assert model.parents == {
+        "dataset_split": store.content("splits/DS-1.0.0"),
+        "training_config": store.content("configs/C-01"),
+        "python_environment": store.content("environment"),
+    }
+    assert (report_folder(platform.home, "DS-1.0.0", "C-01") / "report.html").exists()
+
+    before = {ref: store.content(ref) for _, _, ref in road}
+    for asset, partition, _ in road:
+        assert platform.materialize(asset, partition).success, asset
+    assert {ref: store.content(ref) for _, _, ref in road} == before
+
+
+def test_a_refused_delivery_fails_the_run_with_its_list(platform: Platform) -> None:
+    folder = deliver(platform.home.inbox, "bad", 1, 2)
+    images = sorted((folder / "images").iterdir())
+    images[0].write_bytes(b"no image")
+    images[1].write_bytes(b"")
+    data = failure(platform.materialize("raw_images", "bad"))
+    table = data.metadata_entries if hasattr(data, "metadata_entries") else data.metadata
+    records = table["problems"].value.records
+    assert [r.data["file"] for r in records] == [f"images/{i.name}" for i in images[:2]]
+    assert "refused whole, 2 problems" in data.description
+    assert platform.home.store().refs.get("batches/bad") is None
+    assert not (platform.home.root / "store").exists()
+
+
+def test_a_delivery_that_changed_after_it_was_taken_is_reported(platform: Platform) -> None:
+    folder = deliver(platform.home.inbox, "first", 1, 2)
+    assert platform.materialize("raw_images", "first").success
+    before = platform.home.store().content("batches/first")
+    (folder / "batch.yaml").write_text("notes: changed\n")
+    data = failure(platform.materialize("raw_images", "first"))
+    assert "was taken in before and has changed since" in data.description
+    assert platform.home.store().content("batches/first") == before
+
+
+def test_a_batch_outlives_its_delivery(platform: Platform) -> None:
+    import shutil
+
+    folder = deliver(platform.home.inbox, "first", 1, 2)
+    assert platform.materialize("raw_images", "first").success
+    before = platform.version("raw_images", "first")
+    shutil.rmtree(folder)
+    assert platform.materialize("raw_images", "first").success
+    assert platform.version("raw_images", "first") == before
+
+
+@pytest.mark.parametrize(
+    ("asset", "partition", "says"),
+    [
+        ("raw_images", "ghost", "there is no delivery ghost"),
+        ("dataset_manifest", "DS-1.0.0", "materialize raw_images first"),
+        ("dataset_split", "DS-1.0.0", "there is no dataset DS-1.0.0"),
+        ("trained_model", experiment_key("DS-1.0.0", "C-01"), "materialize dataset_split first"),
+        ("model_release", "v0.1.0", "nothing was evaluated yet"),
+        ("defect_bento", "v0.1.0", "materialize model_release first"),
+    ],
+)
+def test_a_step_too_early_says_what_comes_first(
+    platform: Platform, asset: str, partition: str, says: str
+) -> None:
+    platform.instance.add_dynamic_partitions("dataset", ["DS-1.0.0"])
+    assert says in failure(platform.materialize(asset, partition)).description
+
+
+def test_a_delivery_still_being_copied_is_not_taken(platform: Platform) -> None:
+    (deliver(platform.home.inbox, "first", 1, 2) / "_COMPLETE").unlink()
+    data = failure(platform.materialize("raw_images", "first"))
+    assert "is not complete yet" in data.description
+
+
+def test_a_faulty_configuration_is_refused_by_its_key(platform: Platform, configs: Path) -> None:
+    (configs / "C-01.yaml").write_text("stesp: 10\n")
+    assert "stesp" in failure(platform.materialize("training_config", "C-01")).description
+
+
+def test_a_torn_group_fails_the_blocking_check(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliver(platform.home.inbox, "first", 1, 8)
+    platform.materialize("raw_images", "first")
+    platform.materialize("dataset_manifest", "DS-1.0.0")
+    assert platform.materialize("dataset_split", "DS-1.0.0").success
+
+    from defect_assets.dataset import split
+
+    store = platform.home.store()
+    digest = store.content("splits/DS-1.0.0")
+    assert digest is not None
+    made = split.read_split(store, digest)
+    rows = store.objects.get_table(made.rows)
+    rows["part"] = ["train", "val", "test"] * (len(rows) // 3)
+    broken = made.model_copy(update={"rows": store.objects.put_table(rows)})
+    monkeypatch.setattr(split, "split_snapshot", lambda *_: broken)
+    result = platform.materialize("dataset_split", "DS-1.0.0")
+    evaluations = result.get_asset_check_evaluations()
+    assert [e.passed for e in evaluations] == [False]
+    assert evaluations[0].metadata["torn groups"].value == {
+        "DS-1.0.0": [f"tile-{n:04d}" for n in range(1, 9)]
+    }

@@ -1,0 +1,78 @@
+"""What the tests share: empty stores and homes, small deliveries, and the real tiles."""
+
+import os
+import tempfile
+
+# BentoML writes into its home when it is imported, and Dagster reads its own: neither may be the
+# user's. Set before anything imports them.
+_SCRATCH = tempfile.mkdtemp(prefix="defect-assets-tests-")
+os.environ["BENTOML_HOME"] = f"{_SCRATCH}/bentoml"
+os.environ["BENTOML_DO_NOT_TRACK"] = "True"
+os.environ["DEFECT_HOME"] = f"{_SCRATCH}/home"
+os.environ.pop("DAGSTER_HOME", None)
+
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from defect_assets.dataset.delivery import write_delivery
+from defect_assets.dataset.description import DatasetDescription
+from defect_assets.dataset.synthetic import synthetic_samples
+from defect_assets.home import Home, known_description
+from defect_assets.store import Store, open_store
+
+# A timed-out example says more of the machine than of the code.
+settings.register_profile("default", deadline=None, max_examples=50)
+settings.load_profile("default")
+
+PROJECT = Path(__file__).resolve().parents[1]
+TILES = PROJECT.parent / "shared" / "data" / "magnetic-tiles"
+TILE_GROUPS = TILES.with_name("magnetic-tiles-groups.csv")
+
+
+def pytest_sessionfinish() -> None:
+    shutil.rmtree(_SCRATCH, ignore_errors=True)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(str(tmp_path / "store"))
+
+
+@pytest.fixture
+def description() -> DatasetDescription:
+    return known_description("synthetic-tiles")
+
+
+@pytest.fixture
+def home(tmp_path: Path, description: DatasetDescription) -> Home:
+    """An empty home of the synthetic tile line."""
+    home = Home(tmp_path / "home")
+    home.hold(description)
+    home.prepare()
+    return home
+
+
+@pytest.fixture
+def inbox(tmp_path: Path) -> Path:
+    return tmp_path / "inbox"
+
+
+@pytest.fixture
+def delivery(inbox: Path) -> Path:
+    """A sound delivery of twelve tiles."""
+    return deliver(inbox, "first", 1, 12)
+
+
+def deliver(inbox: Path, name: str, first: int, tiles: int) -> Path:
+    return write_delivery(inbox, name, synthetic_samples(0, first, tiles), f"tiles from {first}")
+
+
+@pytest.fixture
+def magnetic_tiles() -> Path:
+    """The real images, where they are at hand."""
+    if not TILES.is_dir():
+        pytest.skip("the real tiles are not beside this checkout")
+    return TILES

@@ -1,0 +1,100 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from defect_assets.dataset.batch import Batch, ingest, named_batches, read_batch
+from defect_assets.dataset.delivery import DeliveryRefused
+from defect_assets.dataset.description import DatasetDescription
+from defect_assets.dataset.images import read_images
+from defect_assets.inference.images import decode_image
+from defect_assets.store import Record, Store
+from tests.conftest import deliver
+
+
+def _name(store: Store, batch: Batch) -> None:
+    content = store.objects.put_json(batch.model_dump(mode="json"))
+    store.publish_once(f"batches/{batch.id}", Record(asset="raw_images", content=content))
+
+
+def test_what_is_taken_in_comes_back_bit_by_bit(
+    delivery: Path, store: Store, description: DatasetDescription
+) -> None:
+    batch = ingest(store, delivery, description)
+    table = store.objects.get_table(batch.rows)
+    assert len(table) == sum(batch.counts.values()) == 36
+    for row in table.to_dict("records"):
+        assert (
+            store.objects.get(row["image"])
+            == (delivery / "images" / row["image_name"]).read_bytes()
+        )
+        assert (row["height"], row["width"]) == decode_image(store.objects.get(row["image"])).shape
+
+
+def test_to_take_in_twice_changes_nothing(
+    delivery: Path, store: Store, description: DatasetDescription, tmp_path: Path
+) -> None:
+    first = ingest(store, delivery, description)
+    files = sorted((tmp_path / "store").rglob("*"))
+    assert ingest(store, delivery, description) == first
+    assert sorted((tmp_path / "store").rglob("*")) == files
+
+
+def test_the_order_of_files_makes_no_difference(
+    delivery: Path, store: Store, description: DatasetDescription
+) -> None:
+    first = ingest(store, delivery, description)
+    images = sorted((delivery / "images").iterdir(), reverse=True)
+    for image in images:  # new directory entries, in another order
+        moved = image.with_name(f"tmp-{image.name}")
+        image.rename(moved)
+        moved.rename(image)
+    lines = (delivery / "samples.csv").read_text().splitlines()
+    (delivery / "samples.csv").write_text("\n".join([lines[0], *reversed(lines[1:])]) + "\n")
+    assert ingest(store, delivery, description) == first
+
+
+def test_other_content_under_a_known_id_is_refused(
+    delivery: Path, inbox: Path, store: Store, description: DatasetDescription
+) -> None:
+    _name(store, ingest(store, delivery, description))
+    second = deliver(inbox, "second", 12, 2)  # tile 12 again, and 13
+    assert ingest(store, second, description).counts
+    victim = next((second / "images").glob("tile-0012-exp1.*"))
+    shutil.copy(next((second / "images").glob("tile-0013-exp1.*")), victim)
+    shutil.copy(second / "masks" / "tile-0013-exp1.png", second / "masks" / "tile-0012-exp1.png")
+    table = (second / "samples.csv").read_text().splitlines()
+    row13 = next(line for line in table if line.startswith("tile-0013-exp1"))
+    table = [
+        row13.replace("tile-0013-exp1", "tile-0012-exp1")
+        if line.startswith("tile-0012-exp1")
+        else line
+        for line in table
+    ]
+    (second / "samples.csv").write_text("\n".join(table) + "\n")
+    with pytest.raises(DeliveryRefused, match="already known from first, with other content"):
+        ingest(store, second, description)
+    assert [name for name, _ in named_batches(store)] == ["first"]
+
+
+def test_batches_are_found_by_name(
+    delivery: Path, store: Store, description: DatasetDescription
+) -> None:
+    batch = ingest(store, delivery, description)
+    _name(store, batch)
+    [(name, digest)] = named_batches(store)
+    assert name == "first"
+    assert read_batch(store, digest) == batch
+
+
+def test_images_come_back_with_their_masks(
+    delivery: Path, store: Store, description: DatasetDescription
+) -> None:
+    table = store.objects.get_table(ingest(store, delivery, description).rows)
+    images = list(read_images(store, table, description))
+    assert [i.sample for i in images] == list(table["sample"])
+    for image in images:
+        assert image.mask.shape == image.image.shape[:2]
+        found = set(image.mask[image.mask > 0].tolist())
+        expected = description.class_ids[image.class_name]
+        assert found == ({expected} if expected else set())

@@ -1,0 +1,228 @@
+"""Bad input: each thing wrong is reported by file and reason, in one list, and nothing is taken."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from defect_assets.dataset.batch import ingest
+from defect_assets.dataset.delivery import (
+    DeliveryRefused,
+    deliveries,
+    read_delivery,
+    write_delivery,
+)
+from defect_assets.dataset.description import DatasetDescription
+from defect_assets.dataset.synthetic import synthetic_samples
+from defect_assets.store import Store
+
+
+def _image(folder: Path, number: int = 0) -> Path:
+    return sorted((folder / "images").iterdir())[number]
+
+
+def _defective(folder: Path) -> str:
+    table = pd.read_csv(folder / "samples.csv")
+    return str(table.loc[table["class"] != "Free", "sample"].iloc[-1])
+
+
+def _edit_samples(folder: Path, edit: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    table = edit(pd.read_csv(folder / "samples.csv", dtype=str, keep_default_na=False))
+    table.to_csv(folder / "samples.csv", index=False)
+
+
+def _truncate(folder: Path) -> str:
+    image = _image(folder)
+    image.write_bytes(image.read_bytes()[:2000])
+    return "cannot be decoded"
+
+
+def _garbage(folder: Path) -> str:
+    _image(folder).write_bytes(b"no image")
+    return "not an image of a known format"
+
+
+def _empty_file(folder: Path) -> str:
+    _image(folder).write_bytes(b"")
+    return "the file is empty"
+
+
+def _small_mask(folder: Path) -> str:
+    Image.fromarray(np.zeros((10, 20), np.uint8)).save(folder / f"masks/{_defective(folder)}.png")
+    return "the mask is 20 × 10 pixels, the image"
+
+
+def _lonely_mask(folder: Path) -> str:
+    Image.fromarray(np.zeros((10, 20), np.uint8)).save(folder / "masks" / "stranger.png")
+    return "a mask without an image"
+
+
+def _unknown_class(folder: Path) -> str:
+    sample = _defective(folder)
+    _edit_samples(
+        folder, lambda t: t.assign(**{"class": t["class"].where(t["sample"] != sample, "Dent")})
+    )
+    return "its class 'Dent' is not in the class map"
+
+
+def _twice(folder: Path) -> str:
+    image = _image(folder)
+    Image.fromarray(np.zeros((10, 20), np.uint8)).save(image.with_suffix(".png"))
+    return "several files for one sample"
+
+
+def _defect_without_mask(folder: Path) -> str:
+    (folder / f"masks/{_defective(folder)}.png").unlink()
+    return "but it has no mask"
+
+
+def _free_with_defect(folder: Path) -> str:
+    sample = _defective(folder)
+    _edit_samples(
+        folder, lambda t: t.assign(**{"class": t["class"].where(t["sample"] != sample, "Free")})
+    )
+    return "but its mask is not empty"
+
+
+def _empty(folder: Path) -> str:
+    for path in [*(folder / "images").iterdir(), *(folder / "masks").iterdir()]:
+        path.unlink()
+    (folder / "samples.csv").unlink()
+    return "the delivery is empty"
+
+
+def _no_images_folder(folder: Path) -> str:
+    (folder / "images").rename(folder / "pictures")
+    return "no folder of this name"
+
+
+def _row_without_image(folder: Path) -> str:
+    _edit_samples(folder, lambda t: pd.concat([t, t.iloc[:1].assign(sample="ghost")]))
+    return "ghost has no image"
+
+
+def _row_twice(folder: Path) -> str:
+    _edit_samples(folder, lambda t: pd.concat([t, t.iloc[:1]]))
+    return "more than once"
+
+
+def _link(folder: Path) -> str:
+    (folder / "images" / "link.jpg").symlink_to("/etc/passwd")
+    return "not a plain file"
+
+
+def _other_file(folder: Path) -> str:
+    (folder / "images" / "Thumbs.db").write_bytes(b"x")
+    return "not an image file by its name"
+
+
+def _unknown_key(folder: Path) -> str:
+    (folder / "batch.yaml").write_text("nots: typo")
+    return "unknown keys: nots"
+
+
+def _coloured_mask(folder: Path) -> str:
+    sample = _defective(folder)
+    with Image.open(folder / f"masks/{sample}.png") as mask:
+        Image.new("RGB", mask.size, (255, 0, 0)).save(folder / f"masks/{sample}.png")
+    return "coloured"
+
+
+FAULTS = [
+    _truncate,
+    _garbage,
+    _empty_file,
+    _small_mask,
+    _lonely_mask,
+    _unknown_class,
+    _twice,
+    _defect_without_mask,
+    _free_with_defect,
+    _empty,
+    _no_images_folder,
+    _row_without_image,
+    _row_twice,
+    _link,
+    _other_file,
+    _unknown_key,
+    _coloured_mask,
+]
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {
+        str(p.relative_to(folder)): p.read_bytes()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and not p.is_symlink()
+    }
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f.__name__.strip("_"))
+def test_a_fault_is_named_and_nothing_is_taken(
+    delivery: Path,
+    store: Store,
+    description: DatasetDescription,
+    tmp_path: Path,
+    fault: Callable[[Path], str],
+) -> None:
+    says = fault(delivery)
+    before = _contents(delivery)
+    with pytest.raises(DeliveryRefused) as refused:
+        ingest(store, delivery, description)
+    assert any(says in problem.reason for problem in refused.value.problems)
+    assert says in str(refused.value)
+    assert _contents(delivery) == before
+    assert not (tmp_path / "store").exists()
+
+
+def test_all_faults_stand_in_one_list(delivery: Path, description: DatasetDescription) -> None:
+    faults = [_garbage, _lonely_mask, _other_file, _unknown_class]
+    says = [fault(delivery) for fault in faults]
+    with pytest.raises(DeliveryRefused) as refused:
+        read_delivery(delivery, description)
+    reasons = [problem.reason for problem in refused.value.problems]
+    assert len(reasons) == len(faults)
+    assert all(any(text in reason for reason in reasons) for text in says)
+
+
+def test_a_sound_delivery_is_read_whole(delivery: Path, description: DatasetDescription) -> None:
+    read = read_delivery(delivery, description)
+    assert read.name == "first"
+    assert read.notes == "tiles from 1"
+    assert len(read.samples) == 36
+    assert {s.group for s in read.samples} == {f"tile-{n:04d}" for n in range(1, 13)}
+    assert {s.exposure for s in read.samples} == {"exp1", "exp2", "exp3"}
+
+
+def test_without_a_table_one_class_is_enough(
+    delivery: Path, description: DatasetDescription
+) -> None:
+    (delivery / "samples.csv").unlink()
+    with pytest.raises(DeliveryRefused, match="gives no class"):
+        read_delivery(delivery, description)
+    one = description.model_copy(update={"classes": description.classes[:1]})
+    read = read_delivery(delivery, one)
+    assert {s.class_name for s in read.samples} == {"Blowhole", "Free"}
+    assert all(s.group == s.sample for s in read.samples)
+
+
+def test_a_delivery_appears_whole_or_not_at_all(inbox: Path) -> None:
+    def interrupted():
+        yield from synthetic_samples(0, 1, 1)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_delivery(inbox, "broken", interrupted(), "")
+    assert list(deliveries(inbox)) == []
+    write_delivery(inbox, "broken", synthetic_samples(0, 1, 1), "")
+    assert list(deliveries(inbox)) == ["broken"]
+    with pytest.raises(FileExistsError):
+        write_delivery(inbox, "broken", synthetic_samples(0, 1, 1), "")
+
+
+def test_deliveries_that_are_not_complete_are_not_listed(inbox: Path) -> None:
+    (inbox / "still-copying" / "images").mkdir(parents=True)
+    assert list(deliveries(inbox)) == []

@@ -1,0 +1,61 @@
+from pathlib import Path
+
+import pytest
+
+from defect_assets.dataset.description import (
+    DatasetDescription,
+    DescriptionError,
+    read_description,
+    write_description,
+)
+from defect_assets.home import CONFIGS, Home, HomeError, known_description
+
+
+@pytest.mark.parametrize(
+    "path", sorted((CONFIGS / "datasets").glob("*.yaml")), ids=lambda p: p.stem
+)
+def test_the_committed_descriptions_are_sound(path: Path) -> None:
+    assert read_description(path).name == path.stem
+
+
+def test_a_description_comes_back_as_it_was(
+    tmp_path: Path, description: DatasetDescription
+) -> None:
+    write_description(description, tmp_path / "dataset.yaml")
+    assert read_description(tmp_path / "dataset.yaml") == description
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("name: x", "classes"),
+        ("name: X Y\nclasses: [{id: 1, name: a, color: '#000000'}]", "name"),
+        ("name: x\nclasses: [{id: 1, name: a, color: red}]", "color"),
+        ("name: x\nclasses: [{id: 2, name: a, color: '#000000'}]", "1, 2, 3"),
+        ("name: x\nclases: []", "clases"),
+        ("name: x\nclasses: [{id: 1, name: Free, color: '#000000'}]", "must differ"),
+        (
+            "name: x\nclasses: [{id: 1, name: a, color: '#000000'}]\nsplit: {train: 0.9}",
+            "sum to 1",
+        ),
+        ("name: [", "not YAML"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "dataset.yaml"
+    path.write_text(text)
+    with pytest.raises(DescriptionError, match=says):
+        read_description(path)
+
+
+def test_a_home_holds_one_dataset(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    home.hold(known_description("synthetic-tiles"))
+    home.hold(known_description("synthetic-tiles"))
+    with pytest.raises(HomeError, match="--home"):
+        home.hold(known_description("magnetic-tiles"))
+
+
+def test_an_unknown_description_lists_the_known_ones() -> None:
+    with pytest.raises(DescriptionError, match="magnetic-tiles, synthetic-tiles"):
+        known_description("bottles")

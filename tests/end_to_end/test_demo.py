@@ -1,0 +1,131 @@
+"""The whole road as a user takes it: one command, then again, then after a change."""
+
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+
+from defect_assets.dataset.snapshot import find_snapshot
+from defect_assets.home import Home
+from tests.end_to_end.conftest import Checkout
+
+pytestmark = pytest.mark.slow
+
+
+def _materialized(output: str) -> list[str]:
+    """The assets that were materialized, in order."""
+    return re.findall(r"✓ (\w+)", output)
+
+
+def test_one_command_takes_the_whole_road(demo: Checkout) -> None:
+    output = (demo.root / "demo.txt").read_text()
+    assert _materialized(output) == [
+        "python_environment",
+        "raw_images",
+        "dataset_manifest",
+        "raw_images",
+        "dataset_manifest",
+        "training_config",
+        "dataset_split",
+        "trained_model",
+        "evaluation_report",
+        "model_release",
+        "defect_bento",
+    ]
+    store = Home(demo.home).store()
+    first, second = (find_snapshot(store, name)[1] for name in ("DS-1.0.0", "DS-1.1.0"))
+    assert (first.samples, second.samples) == (450, 720)
+    assert second.parent_id == "DS-1.0.0"
+    assert second.changelog.added
+    for shown in ["DS-1.1.0", "C-01", "v0.1.0", "parts never seen", "make dev", "make serve"]:
+        assert shown in output
+    assert (demo.home / "reports" / "DS-1.1.0-C-01" / "report.html").stat().st_size > 50_000
+    assert (demo.home / "bentoml" / "bentos" / "defect_detector" / "v0.1.0").is_dir()
+    dice = re.search(r"Dice, IoU\s+(0\.\d+)", output)
+    assert dice is not None
+    assert float(dice[1]) > 0.3  # a small network, for a moment; `make demo` is asked for more
+
+
+def test_a_second_time_all_is_up_to_date(demo: Checkout) -> None:
+    output = demo.cli("demo").stdout
+    assert "All is up to date" in output
+    assert _materialized(output) == []
+    assert "v0.1.0" in output
+
+
+def test_a_changed_configuration_trains_again_and_nothing_before_it(
+    demo: Checkout, copy_checkout: Callable[[], Checkout]
+) -> None:
+    changed = copy_checkout()
+    shutil.copytree(demo.home, changed.home)
+    changed.configure(steps=40)
+    output = changed.cli("run").stdout
+    assert _materialized(output) == [
+        "training_config",
+        "trained_model",
+        "evaluation_report",
+        "model_release",
+        "defect_bento",
+    ]
+    assert "trained_model DS-1.1.0 × C-01 (training_config changed)" in output
+    assert "v0.2.0" in output
+    assert "All is up to date" in changed.cli("run").stdout
+
+
+def test_a_new_delivery_becomes_the_next_version(
+    demo: Checkout, copy_checkout: Callable[[], Checkout]
+) -> None:
+    grown = copy_checkout()
+    shutil.copytree(demo.home, grown.home)
+    grown.cli("import", "synthetic", "--first", "500", "--tiles", "5", "--name", "week-47")
+    output = grown.cli("run").stdout
+    assert "dataset_manifest DS-1.2.0" in output
+    assert "python_environment" not in output
+    assert "raw_images line-1" not in output
+
+
+def test_a_refused_delivery_stops_the_road_with_its_list(
+    copy_checkout: Callable[[], Checkout],
+) -> None:
+    checkout = copy_checkout()
+    checkout.cli("import", "synthetic", "--tiles", "3", "--name", "bad")
+    for image in sorted((checkout.home / "inbox" / "bad" / "images").iterdir())[:2]:
+        image.write_bytes(b"rubbish")
+    result = checkout.cli("run", check=False)
+    assert result.returncode == 1
+    assert "the delivery bad is refused whole, 2 problems" in result.stderr
+    assert "images/tile-0001-exp1.jpg: it is not an image" in result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+
+
+def test_what_was_interrupted_goes_on_where_it_stopped(
+    copy_checkout: Callable[[], Checkout],
+) -> None:
+    checkout = copy_checkout()
+    checkout.configure(steps=100_000)
+    command = [sys.executable, "-u", "-m", "defect_assets", "demo"]
+    process = subprocess.Popen(
+        command,
+        cwd=checkout.root,
+        env=checkout.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    seen = ""
+    deadline = time.monotonic() + 180
+    while "training on" not in seen and time.monotonic() < deadline:
+        seen += process.stdout.readline()
+    time.sleep(3)
+    process.send_signal(signal.SIGINT)
+    rest = process.communicate(timeout=60)[0]
+    assert process.returncode == 1
+    assert "interrupted; run the same command again to go on" in rest
+    checkout.configure(steps=30)
+    assert _materialized(checkout.cli("demo").stdout)[:2] == ["training_config", "trained_model"]

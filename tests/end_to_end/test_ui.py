@@ -1,0 +1,92 @@
+"""Dagster's UI in a browser, on the home in which the demo was run."""
+
+import shutil
+import sys
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from tests.end_to_end.conftest import Checkout
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Debian's chromium"),
+]
+
+
+@pytest.fixture(scope="module")
+def ui(demo: Checkout) -> Iterator[str]:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "defect_assets", "dev", "--port", str(port)]
+    with demo.background(command, f"http://127.0.0.1:{port}/server_info"):
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Page]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"),
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        page.set_default_timeout(60_000)
+        yield page
+        browser.close()
+
+
+def test_the_lineage_shows_every_asset_and_no_dialog(ui: str, page: Page) -> None:
+    page.goto(f"{ui}/asset-groups/")
+    page.get_by_text("production").first.wait_for()
+    page.wait_for_timeout(2000)
+    page.keyboard.press("Alt+e")
+    for asset in [
+        "python_environment",
+        "raw_images",
+        "dataset_manifest",
+        "dataset_split",
+        "training_config",
+        "trained_model",
+        "evaluation_report",
+        "model_release",
+        "defect_bento",
+    ]:
+        page.get_by_text(asset, exact=True).first.wait_for()
+    assert page.get_by_text("newsletter").count() == 0
+
+
+def test_the_experiment_has_curves_and_a_class_table(ui: str, page: Page) -> None:
+    experiment = "C-01%7CDS-1.1.0"
+    page.goto(f"{ui}/assets/trained_model?view=partitions&partition={experiment}")
+    page.get_by_text("[Show Markdown]").first.click()
+    curves = page.locator("img[alt='training curves']")
+    curves.wait_for()
+    assert curves.evaluate("image => image.naturalWidth") > 300
+    page.goto(f"{ui}/assets/evaluation_report?view=partitions&partition={experiment}")
+    page.get_by_text("Blowhole").first.wait_for()
+
+
+def test_an_asset_materializes_by_clicking(ui: str, page: Page, demo: Checkout) -> None:
+    from defect_assets.home import Home
+
+    store = Home(demo.home).store()
+    before = store.refs.get("splits/DS-1.1.0")
+    page.goto(f"{ui}/assets/dataset_split?view=partitions&partition=DS-1.1.0")
+    page.get_by_text("digest").first.wait_for()
+    page.get_by_role("button", name="Materialize").first.click()
+    dialog = page.get_by_role("dialog")
+    dialog.wait_for()
+    expect(dialog.get_by_text("DS-1.1.0").first).to_be_visible()
+    dialog.get_by_role("button", name="Launch").click()
+    for _ in range(120):
+        if store.refs.get("splits/DS-1.1.0") != before:
+            break
+        page.wait_for_timeout(500)
+    record, old = store.record("splits/DS-1.1.0"), before
+    assert record is not None
+    assert record.previous == old

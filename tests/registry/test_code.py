@@ -1,0 +1,49 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from defect_assets.registry import code
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of this package, which the code version is computed of."""
+    copy = tmp_path / "defect_assets"
+    shutil.copytree(Path(code.__file__).parents[1], copy)
+    monkeypatch.setattr(code, "_PACKAGE", copy)
+    code._essence.cache_clear()
+    return copy
+
+
+def _version(*modules: str) -> str:
+    code._essence.cache_clear()
+    return code.code_version(*modules)
+
+
+def test_explanations_do_not_count(package: Path) -> None:
+    before = _version("training.loop")
+    loop = package / "training" / "loop.py"
+    loop.write_text("# A comment.\n" + loop.read_text().replace("Train a network.", "Learn."))
+    assert _version("training.loop") == before
+
+
+def test_code_counts(package: Path) -> None:
+    before = _version("training.loop")
+    loop = package / "training" / "loop.py"
+    loop.write_text(loop.read_text().replace("POINTS = 20", "POINTS = 10"))
+    assert _version("training.loop") != before
+
+
+def test_what_is_imported_counts_and_nothing_else(package: Path) -> None:
+    before = {m: _version(m) for m in ("training.loop", "dataset.batch", "evaluation.evaluate")}
+    model = package / "inference" / "model.py"
+    model.write_text(model.read_text() + "\nNEW = 1\n")
+    assert _version("training.loop") != before["training.loop"]
+    assert _version("evaluation.evaluate") != before["evaluation.evaluate"]
+    assert _version("dataset.batch") == before["dataset.batch"]
+
+
+def test_the_commit_says_whether_files_were_changed() -> None:
+    commit = code.commit()
+    assert commit == "" or len(commit.rstrip("+")) == 40

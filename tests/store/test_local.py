@@ -1,0 +1,134 @@
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from defect_assets.store import NotInStore
+from defect_assets.store.local import LocalBackend
+
+
+@pytest.fixture
+def backend(tmp_path: Path) -> LocalBackend:
+    return LocalBackend(tmp_path / "store")
+
+
+def test_what_is_created_is_read_back(backend: LocalBackend) -> None:
+    assert backend.create("a/b", b"one")
+    assert backend.read("a/b") == b"one"
+    assert backend.exists("a/b")
+    assert not backend.exists("a")
+
+
+def test_a_key_is_created_once(backend: LocalBackend) -> None:
+    assert backend.create("key", b"one")
+    assert not backend.create("key", b"two")
+    assert backend.read("key") == b"one"
+
+
+def test_a_missing_key_is_named(backend: LocalBackend) -> None:
+    with pytest.raises(NotInStore, match="some/key"):
+        backend.read("some/key")
+
+
+def test_swap_replaces_only_what_was_expected(backend: LocalBackend) -> None:
+    assert not backend.swap("key", b"one", b"two")
+    assert backend.swap("key", None, b"one")
+    assert not backend.swap("key", None, b"two")
+    assert backend.swap("key", b"one", b"two")
+    assert backend.read("key") == b"two"
+
+
+def test_keys_are_sorted_and_of_the_prefix(backend: LocalBackend) -> None:
+    for key in ["refs/b/2", "refs/a", "refs/b/1", "objects/x"]:
+        backend.create(key, b"")
+    assert list(backend.keys("refs/")) == ["refs/a", "refs/b/1", "refs/b/2"]
+    assert list(backend.keys("refs/b/")) == ["refs/b/1", "refs/b/2"]
+    assert list(backend.keys("nothing/")) == []
+
+
+@pytest.mark.parametrize("key", ["../out", "/etc/passwd", "a//b", "a/../../b", "", ".", "a\\b"])
+def test_no_key_leaves_the_folder(backend: LocalBackend, key: str) -> None:
+    with pytest.raises(ValueError, match="not a key"):
+        backend.create(key, b"")
+
+
+def test_stored_files_are_read_only(backend: LocalBackend) -> None:
+    backend.create("key", b"one")
+    assert (backend.root / "key").stat().st_mode & 0o222 == 0
+
+
+def test_of_many_that_create_at_once_one_wins(backend: LocalBackend) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        won = list(pool.map(lambda i: backend.create("key", str(i).encode()), range(64)))
+    assert sum(won) == 1
+    assert backend.read("key") == str(won.index(True)).encode()
+
+
+def _count_up(root: Path, times: int) -> None:
+    backend = LocalBackend(root)
+    for _ in range(times):
+        while True:
+            before = backend.read("counter")
+            if backend.swap("counter", before, str(int(before) + 1).encode()):
+                break
+
+
+def test_no_swap_is_lost_between_processes(backend: LocalBackend) -> None:
+    backend.create("counter", b"0")
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_count_up, args=(backend.root, 25)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert backend.read("counter") == b"100"
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+from defect_assets.store.local import LocalBackend
+backend = LocalBackend(Path(sys.argv[1]))
+for i in range(10**6):
+    backend.create(f"objects/{i}", bytes([i % 256]) * 100_000)
+    backend.swap("refs/last", str(i - 1).encode() if i else None, str(i).encode())
+"""
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_killed_writer_leaves_each_key_absent_or_whole(backend: LocalBackend, seed: int) -> None:
+    writer = subprocess.Popen([sys.executable, "-c", _WRITER, str(backend.root)])
+    deadline = time.monotonic() + 60
+    while not backend.exists("refs/last") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.05 + 0.037 * seed)
+    os.kill(writer.pid, signal.SIGKILL)
+    writer.wait()
+
+    last = int(backend.read("refs/last"))
+    written = list(backend.keys("objects/"))
+    assert len(written) in (last + 1, last + 2)
+    for key in written:
+        number = int(key.removeprefix("objects/"))
+        assert backend.read(key) == bytes([number % 256]) * 100_000
+    # The lock of the dead is free.
+    assert backend.swap("refs/last", str(last).encode(), b"next")
+
+
+def test_a_full_disk_leaves_nothing_behind(
+    backend: LocalBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        backend.create("key", b"one")
+    assert not backend.exists("key")
+    assert list(backend.root.iterdir()) == []

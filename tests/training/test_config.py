@@ -1,0 +1,45 @@
+from pathlib import Path
+
+import pytest
+
+from defect_assets.home import CONFIGS
+from defect_assets.training.config import ConfigError, TrainingConfig, config_ids, read_config
+
+
+@pytest.mark.parametrize("config", config_ids(CONFIGS))
+def test_the_committed_configurations_are_sound(config: str) -> None:
+    assert read_config(CONFIGS / f"{config}.yaml").notes
+
+
+def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
+    (tmp_path / "C-01.yaml").write_text("")
+    assert read_config(tmp_path / "C-01.yaml") == TrainingConfig()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("steps: many", "steps"),
+        ("stesp: 10", "stesp: Extra inputs"),
+        ("input: {height: 100}", r"input\.height"),
+        ("loss: {hinge: 1}", r"loss\.hinge"),
+        ("loss: {}", "loss"),
+        ("architecture: {name: unet}", "needs an encoder"),
+        ("a: [", "not YAML"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "C-01.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=says):
+        read_config(tmp_path / "C-01.yaml")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"C-99\.yaml"):
+        read_config(tmp_path / "C-99.yaml")
+
+
+def test_only_files_named_as_ids_are_configurations(tmp_path: Path) -> None:
+    for name in ["C-02.yaml", "C-01.yaml", "C-xx.yaml", "notes.yaml", "C-03.txt"]:
+        (tmp_path / name).touch()
+    assert config_ids(tmp_path) == ["C-01", "C-02"]

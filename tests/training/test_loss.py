@@ -1,0 +1,65 @@
+import pytest
+import torch
+
+from defect_assets.training.config import LossTerm
+from defect_assets.training.loss import Loss
+
+TERMS: list[LossTerm] = [
+    "cross_entropy",
+    "focal",
+    "dice",
+    "defect_type",
+    "class_dice",
+    "tversky",
+    "lovasz",
+]
+
+
+def _masks() -> torch.Tensor:
+    masks = torch.zeros(2, 8, 8, dtype=torch.long)
+    masks[0, 2:5, 2:5] = 1
+    masks[1, :4] = 2
+    return masks
+
+
+def _logits(masks: torch.Tensor, confidence: float) -> torch.Tensor:
+    return confidence * torch.nn.functional.one_hot(masks, 3).permute(0, 3, 1, 2).float()
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_right_is_better_than_unsure_is_better_than_wrong(term: LossTerm) -> None:
+    loss, masks = Loss({term: 1.0}), _masks()
+    right, unsure, wrong = (loss(_logits(masks, c), masks).item() for c in (10, 0, -10))
+    assert right < unsure < wrong
+    assert right < 0.5 * unsure
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_images_without_a_defect_give_a_number(term: LossTerm) -> None:
+    masks = torch.zeros(2, 8, 8, dtype=torch.long)
+    logits = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    loss = Loss({term: 1.0})(logits, masks)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_terms_are_summed_by_their_weights() -> None:
+    masks = _masks()
+    logits = _logits(masks, 1.0)
+    both = Loss({"cross_entropy": 2.0, "dice": 0.5})(logits, masks)
+    apart = 2 * Loss({"cross_entropy": 1})(logits, masks) + 0.5 * Loss({"dice": 1})(logits, masks)
+    assert both.item() == pytest.approx(apart.item())
+
+
+def test_for_the_type_of_defect_a_small_one_counts_as_a_large_one() -> None:
+    masks = torch.zeros(2, 8, 8, dtype=torch.long)
+    masks[0, 0, 0] = 1
+    masks[1] = 1
+    logits = torch.zeros(2, 3, 8, 8)
+    wrong_small, wrong_large = logits.clone(), logits.clone()
+    wrong_small[0, 2] = 5
+    wrong_large[1, 2] = 5
+    loss = Loss({"defect_type": 1.0})
+    assert loss(wrong_small, masks).item() == pytest.approx(loss(wrong_large, masks).item())
