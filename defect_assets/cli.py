@@ -321,13 +321,13 @@ def _walk(road: Road, configs: list[str]) -> None:
 @contextmanager
 def _errors() -> Iterator[None]:
     """Turn errors that a person can mend into a message and exit code 1."""
-    from defect_assets.dataset.description import DescriptionError
     from defect_assets.dataset.magnetic_tiles import LayoutError
     from defect_assets.home import HomeError
+    from defect_assets.settings import SettingsError
 
     try:
         yield
-    except (DescriptionError, HomeError, LayoutError, FileExistsError, FileNotFoundError) as error:
+    except (SettingsError, HomeError, LayoutError, FileExistsError, FileNotFoundError) as error:
         _fail(str(error))
     except KeyboardInterrupt:
         _fail("interrupted; run the same command again to go on")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from defect_assets.dataset.description import (
     DatasetDescription,
-    DescriptionError,
     read_description,
     write_description,
 )
+from defect_assets.settings import SettingsError
 from defect_assets.store import Store, open_store
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -69,7 +69,7 @@ class Home:
         ------
         HomeError
             If there is none yet.
-        DescriptionError
+        SettingsError
             If it cannot be used.
         """
         if not self.dataset.exists():
@@ -124,11 +124,11 @@ def known_description(name: str) -> DatasetDescription:
 
     Raises
     ------
-    DescriptionError
+    SettingsError
         If there is none of this name.
     """
     path = CONFIGS / "datasets" / f"{name}.yaml"
     if not path.exists():
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
-        raise DescriptionError(f"{name} is not described in {path.parent}; known: {known}")
+        raise SettingsError(f"{name} is not described in {path.parent}; known: {known}")
     return read_description(path)

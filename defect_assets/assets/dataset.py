@@ -14,11 +14,11 @@ from defect_assets.assets.publishing import (
 from defect_assets.assets.raw_images import raw_images
 from defect_assets.dataset import snapshot as snapshots
 from defect_assets.dataset import split as splits
-from defect_assets.dataset.description import DescriptionError
 from defect_assets.home import HomeError
 from defect_assets.partitions import datasets
 from defect_assets.registry.code import code_version
 from defect_assets.resources import HomeResource
+from defect_assets.settings import SettingsError
 
 NO_PARTITIONS = dg.SpecificPartitionsPartitionMapping([])
 """An arrow of lineage without a dependency: what is pinned does not age with what comes later."""
@@ -41,7 +41,7 @@ def dataset_manifest(context: dg.AssetExecutionContext, home: HomeResource) -> d
     name = context.partition_key
     try:
         snapshot = snapshots.cut(store, name, home.open().description())
-    except (snapshots.CutRefused, HomeError, DescriptionError) as error:
+    except (snapshots.CutRefused, HomeError, SettingsError) as error:
         raise refuse(error) from error
     record = record_of(
         context,

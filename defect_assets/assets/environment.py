@@ -8,8 +8,9 @@ from defect_assets.partitions import configs
 from defect_assets.registry.code import code_version
 from defect_assets.registry.environment import current_environment, drift
 from defect_assets.resources import HomeResource
+from defect_assets.settings import SettingsError
 from defect_assets.store import Digest, canonical_json, digest_of
-from defect_assets.training.config import ConfigError, read_config
+from defect_assets.training.config import read_config
 
 LOCK = PROJECT / "requirements.lock"
 
@@ -75,7 +76,7 @@ def training_config(context: dg.AssetExecutionContext, home: HomeResource) -> dg
     """A training configuration, by its id, from ``configs``."""
     try:
         config = read_config(CONFIGS / f"{context.partition_key}.yaml")
-    except ConfigError as error:
+    except SettingsError as error:
         raise refuse(error) from error
     store = home.open().store()
     values = config.model_dump(mode="json")

@@ -15,7 +15,7 @@ from defect_assets.assets.publishing import (
 from defect_assets.dataset import batch as batches_module
 from defect_assets.dataset.batch import Batch, ingest, read_batch
 from defect_assets.dataset.delivery import COMPLETE, DeliveryRefused
-from defect_assets.dataset.description import DatasetDescription, DescriptionError
+from defect_assets.dataset.description import DatasetDescription
 from defect_assets.dataset.images import read_images
 from defect_assets.dataset.pictures import contact_sheet, overlay
 from defect_assets.home import Home, HomeError
@@ -23,6 +23,7 @@ from defect_assets.inference.images import encode_png
 from defect_assets.partitions import batches
 from defect_assets.registry.code import code_version
 from defect_assets.resources import HomeResource
+from defect_assets.settings import SettingsError
 from defect_assets.store import RefConflict, Store
 
 
@@ -47,7 +48,7 @@ def raw_images(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Mate
     except DeliveryRefused as refusal:
         problems = [dg.TableRecord({"file": p.file, "reason": p.reason}) for p in refusal.problems]
         raise refuse(refusal, problems=dg.MetadataValue.table(problems)) from refusal
-    except (HomeError, DescriptionError) as error:
+    except (HomeError, SettingsError) as error:
         raise refuse(error) from error
     record = record_of(
         context,

@@ -15,13 +15,12 @@ from dagster._core.events.log import EventLogEntry
 from defect_assets.assets.environment import config_digest, environment_digest
 from defect_assets.automation.staleness import why_stale
 from defect_assets.dataset.delivery import deliveries
-from defect_assets.dataset.description import DescriptionError
 from defect_assets.dataset.snapshot import latest_version, next_snapshot
 from defect_assets.home import Home, HomeError
 from defect_assets.partitions import batches, datasets, experiment_key, releases
 from defect_assets.registry.releases import Release, find_release, next_release
 from defect_assets.registry.releases import releases as all_releases
-from defect_assets.training.config import ConfigError
+from defect_assets.settings import SettingsError
 
 
 class Blocked(Exception):
@@ -89,7 +88,7 @@ class Road:
         store = self.home.store()
         try:
             pending = next_snapshot(store, self.home.description())
-        except (HomeError, DescriptionError) as error:
+        except (HomeError, SettingsError) as error:
             raise Blocked(str(error)) from error
         newest = pending.id if pending else latest_version(store)
         if newest is None:
@@ -106,7 +105,7 @@ class Road:
         """Train a configuration on a snapshot and evaluate it."""
         try:
             self._observe("training_config", config, config_digest(config))
-        except ConfigError as error:
+        except SettingsError as error:
             raise Blocked(str(error)) from error
         self._refresh("dataset_split", dataset)
         key = experiment_key(dataset, config)

@@ -5,11 +5,9 @@ from typing import Literal
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-
-class DescriptionError(Exception):
-    """A description that cannot be used; the message names the file and the key."""
+from defect_assets.settings import read_settings
 
 
 class DefectClass(BaseModel):
@@ -94,17 +92,10 @@ def read_description(path: Path) -> DatasetDescription:
 
     Raises
     ------
-    DescriptionError
+    SettingsError
         If the file is missing or not a description; the message names the key.
     """
-    try:
-        return DatasetDescription.model_validate(yaml.safe_load(path.read_text()))
-    except OSError as error:
-        raise DescriptionError(f"{path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise DescriptionError(f"{path} is not YAML: {error}") from error
-    except ValidationError as error:
-        raise DescriptionError(f"{path}: {explain(error)}") from error
+    return read_settings(path, DatasetDescription)
 
 
 def write_description(description: DatasetDescription, path: Path) -> None:
@@ -112,10 +103,3 @@ def write_description(description: DatasetDescription, path: Path) -> None:
     values = description.model_dump(mode="json", exclude_none=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
-
-
-def explain(error: ValidationError) -> str:
-    """Say in one line what is wrong with a file, key by key."""
-    return "; ".join(
-        f"{'.'.join(map(str, e['loc'])) or 'the whole'}: {e['msg']}" for e in error.errors()
-    )

@@ -9,12 +9,8 @@ import yaml
 from pydantic import ValidationError
 
 from defect_assets.dataset.delivery import IMAGE_SUFFIXES, DeliveredSample
-from defect_assets.dataset.description import (
-    DatasetDescription,
-    DefectClass,
-    DescriptionError,
-    explain,
-)
+from defect_assets.dataset.description import DatasetDescription, DefectClass
+from defect_assets.settings import SettingsError, explain
 
 
 def describe(name: str, class_map: Path) -> DatasetDescription:
@@ -29,19 +25,19 @@ def describe(name: str, class_map: Path) -> DatasetDescription:
 
     Raises
     ------
-    DescriptionError
+    SettingsError
         If the file is no class map.
     """
     try:
         values = yaml.safe_load(class_map.read_text())
     except (OSError, yaml.YAMLError) as error:
-        raise DescriptionError(f"{class_map} cannot be read: {error}") from error
+        raise SettingsError(f"{class_map} cannot be read: {error}") from error
     if (
         not isinstance(values, dict)
         or not values
         or not all(isinstance(value, int) and 1 <= value <= 255 for value in values)
     ):
-        raise DescriptionError(
+        raise SettingsError(
             f"{class_map} must map mask values (1 to 255) to class names, e.g. '1: scratch'"
         )
     try:
@@ -55,7 +51,7 @@ def describe(name: str, class_map: Path) -> DatasetDescription:
             masks="soft" if len(values) == 1 else "indexed",
         )
     except ValidationError as error:
-        raise DescriptionError(f"{class_map}: {explain(error)}") from error
+        raise SettingsError(f"{class_map}: {explain(error)}") from error
 
 
 def delivered(folder: Path) -> Iterator[DeliveredSample]:

@@ -4,22 +4,17 @@ import re
 from pathlib import Path
 from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from defect_assets.dataset.description import explain
 from defect_assets.inference.architecture import Architecture
 from defect_assets.inference.preprocessing import Preprocessing
+from defect_assets.settings import read_settings
 
 LossTerm = Literal[
     "cross_entropy", "focal", "dice", "defect_type", "class_dice", "tversky", "lovasz"
 ]
 
 _ID = re.compile(r"C-\d+")
-
-
-class ConfigError(Exception):
-    """A configuration that cannot be used; the message names the file and the key."""
 
 
 class Augmentation(BaseModel):
@@ -83,17 +78,10 @@ def read_config(path: Path) -> TrainingConfig:
 
     Raises
     ------
-    ConfigError
+    SettingsError
         If the file is missing or not a configuration; the message names the key.
     """
-    try:
-        return TrainingConfig.model_validate(yaml.safe_load(path.read_text()) or {})
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from error
-    except ValidationError as error:
-        raise ConfigError(f"{path}: {explain(error)}") from error
+    return read_settings(path, TrainingConfig)
 
 
 def config_ids(folder: Path) -> list[str]:

@@ -4,11 +4,11 @@ import pytest
 
 from defect_assets.dataset.description import (
     DatasetDescription,
-    DescriptionError,
     read_description,
     write_description,
 )
 from defect_assets.home import CONFIGS, Home, HomeError, known_description
+from defect_assets.settings import SettingsError
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_a_description_comes_back_as_it_was(
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, says: str) -> None:
     path = tmp_path / "dataset.yaml"
     path.write_text(text)
-    with pytest.raises(DescriptionError, match=says):
+    with pytest.raises(SettingsError, match=says):
         read_description(path)
 
 
@@ -57,5 +57,5 @@ def test_a_home_holds_one_dataset(tmp_path: Path) -> None:
 
 
 def test_an_unknown_description_lists_the_known_ones() -> None:
-    with pytest.raises(DescriptionError, match="magnetic-tiles, synthetic-tiles"):
+    with pytest.raises(SettingsError, match="magnetic-tiles, synthetic-tiles"):
         known_description("bottles")

@@ -15,7 +15,7 @@ from PIL import Image
 
 from defect_assets.dataset import folder as folder_importer
 from defect_assets.dataset.delivery import read_delivery, write_delivery
-from defect_assets.dataset.description import DatasetDescription, DescriptionError
+from defect_assets.dataset.description import DatasetDescription
 from defect_assets.dataset.magnetic_tiles import (
     LayoutError,
     delivered,
@@ -25,6 +25,7 @@ from defect_assets.dataset.magnetic_tiles import (
 )
 from defect_assets.dataset.synthetic import synthetic_samples
 from defect_assets.home import known_description
+from defect_assets.settings import SettingsError
 from tests.conftest import TILE_GROUPS
 
 
@@ -178,5 +179,5 @@ def test_one_class_means_soft_masks(any_folder: Path, tmp_path: Path, inbox: Pat
 def test_what_is_no_class_map_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "classes.yaml"
     path.write_text(text)
-    with pytest.raises(DescriptionError, match=r"class_map|classes\.yaml"):
+    with pytest.raises(SettingsError, match=r"class_map|classes\.yaml"):
         folder_importer.describe("parts", path)

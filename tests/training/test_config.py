@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from defect_assets.home import CONFIGS
-from defect_assets.training.config import ConfigError, TrainingConfig, config_ids, read_config
+from defect_assets.settings import SettingsError
+from defect_assets.training.config import TrainingConfig, config_ids, read_config
 
 
 @pytest.mark.parametrize("config", config_ids(CONFIGS))
@@ -30,12 +31,12 @@ def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, says: str) -> None:
     (tmp_path / "C-01.yaml").write_text(text)
-    with pytest.raises(ConfigError, match=says):
+    with pytest.raises(SettingsError, match=says):
         read_config(tmp_path / "C-01.yaml")
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"C-99\.yaml"):
+    with pytest.raises(SettingsError, match=r"C-99\.yaml"):
         read_config(tmp_path / "C-99.yaml")
 
 
