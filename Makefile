@@ -13,6 +13,7 @@ venv: $(VENV)/.installed  ## Make .venv from the locks
 
 # uv is among the locked packages, so that the environment can mend itself later.
 $(VENV)/.installed: requirements.lock requirements-dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; name one: make PYTHON=python3.12 …" if sys.version_info < (3, 11) else 0)'
 	@test -x $(VENV)/bin/uv || { $(PYTHON) -m venv --clear $(VENV) && $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv; }
 	VIRTUAL_ENV=$(VENV) $(VENV)/bin/uv pip sync --require-hashes requirements-dev.lock
 	VIRTUAL_ENV=$(VENV) $(VENV)/bin/uv pip install --quiet --no-deps --editable .

@@ -19,8 +19,8 @@ from defect_assets.assets.publishing import (
 )
 from defect_assets.dataset.images import LabelledImage, read_images
 from defect_assets.dataset.snapshot import Snapshot, read_snapshot, samples_of
+from defect_assets.dataset.split import PARTS, Part, Split, read_split
 from defect_assets.dataset.split import REF as SPLITS
-from defect_assets.dataset.split import Part, Split, read_split
 from defect_assets.home import Home
 from defect_assets.partitions import experiment_of, experiments
 from defect_assets.registry.code import code_version
@@ -191,6 +191,13 @@ def _read_split(store: Store, dataset: str) -> tuple[Digest, Split, Snapshot]:
     if digest is None:
         raise dg.Failure(f"{dataset} is not split yet: materialize dataset_split first")
     split = read_split(store, digest)
+    empty = [part for part in PARTS if not split.groups[part]]
+    if empty:
+        raise dg.Failure(
+            f"{dataset} has no images for {' and '.join(empty)}: "
+            f"{sum(split.groups.values())} parts are too few, deliver more",
+            allow_retries=False,
+        )
     return digest, split, read_snapshot(store, split.snapshot)
 
 

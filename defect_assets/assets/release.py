@@ -9,10 +9,12 @@ from defect_assets.assets.publishing import OWNERS, environment_of, record_of, r
 from defect_assets.home import PROJECT
 from defect_assets.partitions import releases
 from defect_assets.registry.code import code_version
+from defect_assets.registry.packaging import SERVICE_FILES
 from defect_assets.resources import HomeResource
 from defect_assets.store import Store
 
 SERVICE = PROJECT / "bento"
+"""The service's folder."""
 
 
 class ReleaseConfig(dg.Config):
@@ -71,7 +73,11 @@ def model_release(
     owners=OWNERS,
     partitions_def=releases,
     deps=[model_release, python_environment],
-    code_version=code_version("registry.packaging"),
+    code_version=code_version(
+        "registry.packaging",
+        "inference.detector",
+        files=[SERVICE / name for name in SERVICE_FILES],
+    ),
 )
 def defect_bento(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult:
     """A release as a bento, ready for ``bentoml serve`` and ``bentoml containerize``."""

@@ -15,7 +15,7 @@ from dagster._core.events.log import EventLogEntry
 from defect_assets.assets.environment import config_digest, environment_digest
 from defect_assets.automation.staleness import why_stale
 from defect_assets.dataset.delivery import deliveries
-from defect_assets.dataset.snapshot import latest_version, next_snapshot
+from defect_assets.dataset.snapshot import CutRefused, latest_version, next_snapshot
 from defect_assets.home import Home, HomeError
 from defect_assets.partitions import batches, datasets, experiment_key, releases
 from defect_assets.registry.releases import Release, find_release, next_release
@@ -88,7 +88,7 @@ class Road:
         store = self.home.store()
         try:
             pending = next_snapshot(store, self.home.description())
-        except (HomeError, SettingsError) as error:
+        except (CutRefused, HomeError, SettingsError) as error:
             raise Blocked(str(error)) from error
         newest = pending.id if pending else latest_version(store)
         if newest is None:

@@ -135,6 +135,11 @@ def next_snapshot(store: Store, description: DatasetDescription) -> Snapshot | N
 
     All batches that were taken in and are not in the newest snapshot are added, in the order of
     their ids.
+
+    Raises
+    ------
+    CutRefused
+        If samples have a class that the description lacks.
     """
     newest = latest_version(store)
     parent_digest, parent = find_snapshot(store, str(newest)) if newest else (None, None)
@@ -147,6 +152,12 @@ def next_snapshot(store: Store, description: DatasetDescription) -> Snapshot | N
     if not batches:
         return None
     samples = samples_of(store, batches)
+    unknown = sorted(set(samples["class"]) - set(description.class_ids))
+    if unknown:
+        raise CutRefused(
+            f"no snapshot can be cut: the dataset's description lacks {', '.join(unknown)}, "
+            "which samples have; a class cannot go while it is in use"
+        )
     changelog = _difference(store, parent, samples, description)
     if newest is None:
         version = FIRST

@@ -72,8 +72,8 @@ def assign_groups(
 ) -> dict[str, Part]:
     """Assign each group to a part.
 
-    Class by class, groups are taken in an order drawn from the seed, and each goes where most
-    samples are missing. The order of the samples makes no difference.
+    Class by class, groups are taken in an order drawn from the seed, and each goes to the part
+    that has the least of its share. The order of the samples makes no difference.
 
     Parameters
     ----------
@@ -94,17 +94,16 @@ def assign_groups(
     before = before or {}
     ratios = {"train": policy.train, "val": policy.val, "test": policy.test}
     parts: dict[str, Part] = {}
+    # Counted over all classes, so that what one class has too few groups to fill, the next does.
+    filled = dict.fromkeys(PARTS, 0)
     for _, stratum in sorted(_strata(samples, defect_free).items()):
-        filled = dict.fromkeys(PARTS, 0)
-        total = sum(stratum.values())
-        for group, size in stratum.items():
-            if group in before:
-                parts[group] = before[group]
-                filled[before[group]] += size
+        for group in stratum.keys() & before.keys():
+            parts[group] = before[group]
+            filled[before[group]] += stratum[group]
         for group in sorted(
             stratum.keys() - before.keys(), key=lambda g: digest_of(f"{policy.seed}/{g}".encode())
         ):
-            part = max(PARTS, key=lambda p: ratios[p] * total - filled[p])
+            part = min(PARTS, key=lambda p: filled[p] / ratios[p])
             parts[group] = part
             filled[part] += stratum[group]
     return parts

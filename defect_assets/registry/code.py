@@ -3,13 +3,14 @@
 import ast
 import hashlib
 import subprocess
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
-def code_version(*modules: str) -> str:
+def code_version(*modules: str, files: Iterable[Path] = ()) -> str:
     """Return a digest of some modules and all of this package that they import.
 
     Comments, docstrings and layout do not count, so that to explain code better does not make
@@ -19,11 +20,15 @@ def code_version(*modules: str) -> str:
     ----------
     modules
         Dotted names below this package, e.g. ``training.loop``.
+    files
+        Files beside the package that the stage uses; of these every byte counts.
     """
     hasher = hashlib.sha256()
     for path in sorted(_closure(modules)):
         hasher.update(path.relative_to(_PACKAGE).as_posix().encode())
         hasher.update(_essence(path).encode())
+    for path in files:
+        hasher.update(hashlib.sha256(path.read_bytes()).digest())
     return hasher.hexdigest()[:16]
 
 

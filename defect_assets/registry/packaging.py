@@ -12,6 +12,7 @@ from defect_assets.store import Digest, Store, canonical_json, digest_of
 from defect_assets.store.objects import write_tree
 
 NAME = "defect_detector"
+SERVICE_FILES = ("service.py", "requirements.lock", "bentofile.yaml")
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -25,7 +26,7 @@ def stage(store: Store, release: Release, service: Path, folder: Path) -> Digest
     release
         What is to be served.
     service
-        The folder with ``service.py`` and ``requirements.lock``.
+        The folder with `SERVICE_FILES`.
     folder
         Gets ``source`` (what the bento is built from) and ``model`` (the bundle and
         ``release.json``).
@@ -44,7 +45,7 @@ def stage(store: Store, release: Release, service: Path, folder: Path) -> Digest
         ignore=shutil.ignore_patterns("__pycache__", "*.pyc"),
     )
     shutil.copy(_PACKAGE / "__init__.py", source / inference.parent)
-    for name in ("service.py", "requirements.lock", "bentofile.yaml"):
+    for name in SERVICE_FILES:
         shutil.copy(service / name, source)
     (source / "MODEL").write_text(tag(release) + "\n")
 

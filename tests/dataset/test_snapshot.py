@@ -99,6 +99,14 @@ def test_another_class_map_is_a_major_version(
     assert snapshot.changelog.classes_changed
 
 
+def test_a_class_in_use_cannot_go(
+    first: Snapshot, store: Store, description: DatasetDescription
+) -> None:
+    other = description.model_copy(update={"classes": description.classes[:1]})
+    with pytest.raises(CutRefused, match="lacks Break, Crack"):
+        next_snapshot(store, other)
+
+
 def test_another_split_is_a_major_version(
     first: Snapshot, store: Store, description: DatasetDescription
 ) -> None:

@@ -79,6 +79,12 @@ def test_the_ratios_are_kept_class_by_class() -> None:
         assert [shares[name, part] for part in PARTS] == pytest.approx([0.6, 0.2, 0.2])
 
 
+@given(members=groups.filter(lambda members: len(members) >= 3))
+def test_three_parts_suffice_for_train_val_and_test(members: dict[str, list[str]]) -> None:
+    parts = assign_groups(_samples(members), SplitPolicy(), "Free")
+    assert set(parts.values()) == set(PARTS)
+
+
 def test_another_seed_gives_another_split() -> None:
     samples = _samples({f"g{i}": ["Free"] for i in range(40)})
     one, two = (assign_groups(samples, SplitPolicy(seed=seed), "Free") for seed in (0, 1))

@@ -44,6 +44,14 @@ def test_what_is_imported_counts_and_nothing_else(package: Path) -> None:
     assert _version("dataset.batch") == before["dataset.batch"]
 
 
+def test_files_beside_the_package_count(tmp_path: Path) -> None:
+    service = tmp_path / "service.py"
+    service.write_text("one")
+    before = code.code_version("registry.packaging", files=[service])
+    service.write_text("two")
+    assert code.code_version("registry.packaging", files=[service]) != before
+
+
 def test_the_commit_says_whether_files_were_changed() -> None:
     commit = code.commit()
     assert commit == "" or len(commit.rstrip("+")) == 40
