@@ -3,7 +3,7 @@
 import dagster as dg
 
 from defect_assets.assets.dataset import dataset_split
-from defect_assets.dataset.split import REF, groups_in_several_parts, read_split
+from defect_assets.dataset.split import REF, leaks, read_split
 from defect_assets.resources import HomeResource
 
 
@@ -18,7 +18,7 @@ def no_group_in_several_parts(
     for name in store.refs.names(REF):
         digest = store.content(name)
         assert digest is not None
-        groups = groups_in_several_parts(store.objects.get_table(read_split(store, digest).rows))
+        groups = leaks(store, read_split(store, digest))
         if groups:
             torn[name.removeprefix(REF)] = groups
     return dg.AssetCheckResult(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -17,6 +17,7 @@ from defect_assets.console import ConsoleNarrator, console, example_image, summa
 
 if TYPE_CHECKING:
     from defect_assets.automation.road import Road
+    from defect_assets.dataset.delivery import DeliveredSample
     from defect_assets.home import Home
 
 app = typer.Typer(
@@ -57,10 +58,12 @@ def main(
 def demo() -> None:
     """Take the synthetic tile line the whole road: two deliveries, a model, a bento."""
     with _errors(), _road() as road:
-        _deliver_synthetic(road.home, *DEMO_DELIVERIES[0])
-        road.take_in()
-        road.cut()
-        _deliver_synthetic(road.home, *DEMO_DELIVERIES[1])
+        for delivery in DEMO_DELIVERIES:
+            if (road.home.inbox / delivery[0]).exists():
+                continue
+            _deliver_synthetic(road.home, *delivery)
+            road.take_in()
+            road.cut()
         _walk(road, ["C-01"])
 
 
@@ -246,9 +249,11 @@ def folder(
 
     with _errors():
         home = default_home()
-        home.hold(importer.describe(dataset, class_map))
+        description = importer.describe(dataset, class_map)
+        samples = importer.delivered(source, description)
+        home.hold(description)
         delivery = name or source.resolve().name
-        _deliver(home, delivery, importer.delivered(source), None, f"Folder {source.name}")
+        _deliver(home, delivery, samples, len(samples), f"Folder {source.name}")
 
 
 def _deliver_synthetic(home: Home, name: str, first: int, tiles: int) -> None:
@@ -262,14 +267,13 @@ def _deliver_synthetic(home: Home, name: str, first: int, tiles: int) -> None:
     _deliver(home, name, samples, tiles * len(EXPOSURES), notes)
 
 
-def _deliver(home: Home, name: str, samples: Iterator, total: int | None, notes: str) -> None:
+def _deliver(
+    home: Home, name: str, samples: Iterable[DeliveredSample], total: int, notes: str
+) -> None:
     from rich.progress import track
 
     from defect_assets.dataset.delivery import write_delivery
 
-    if (home.inbox / name).exists():
-        console.print(f"the delivery [bold]{name}[/] is in the inbox already")
-        return
     counted = track(
         samples, f"delivering {name}", total=total, console=console, transient=True,
         disable=not console.is_terminal,
@@ -321,13 +325,21 @@ def _walk(road: Road, configs: list[str]) -> None:
 @contextmanager
 def _errors() -> Iterator[None]:
     """Turn errors that a person can mend into a message and exit code 1."""
+    from defect_assets.dataset.delivery import DeliveryExists, DeliveryRefused
     from defect_assets.dataset.magnetic_tiles import LayoutError
     from defect_assets.home import HomeError
     from defect_assets.settings import SettingsError
 
     try:
         yield
-    except (SettingsError, HomeError, LayoutError, FileExistsError, FileNotFoundError) as error:
+    except (
+        DeliveryExists,
+        DeliveryRefused,
+        HomeError,
+        LayoutError,
+        SettingsError,
+        OSError,
+    ) as error:
         _fail(str(error))
     except KeyboardInterrupt:
         _fail("interrupted; run the same command again to go on")

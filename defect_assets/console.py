@@ -58,8 +58,8 @@ def summarize(home: Home, release: Release) -> None:
     table.add_row("config", release.config)
     table.add_row("model", f"{release.id} ({short(release.bundle)})")
     table.add_row("test", f"{m.images} images of {m.groups} parts never seen in training")
-    table.add_row("Dice, IoU", f"[bold]{m.dice:.3f}[/], {m.iou:.3f} (pooled over pixels)")
-    table.add_row("per class", "  ".join(f"{n} {s.dice:.2f}" for n, s in m.classes.items()))
+    table.add_row("Dice, IoU", f"[bold]{_shown(m.dice)}[/], {_shown(m.iou)} (pooled over pixels)")
+    table.add_row("per class", "  ".join(f"{n} {_shown(s.dice, 2)}" for n, s in m.classes.items()))
     page = home.reports / f"{release.dataset}-{release.config}" / "report.html"
     table.add_row("report", str(page))
     console.print()
@@ -73,12 +73,16 @@ def summarize(home: Home, release: Release) -> None:
     )
 
 
+def _shown(score: float | None, digits: int = 3) -> str:
+    return "–" if score is None else f"{score:.{digits}f}"
+
+
 def example_image(home: Home) -> str:
     """Return an image to try the service with: the one of a test split that looks worst."""
     import pandas as pd
 
     for table in sorted(home.reports.glob("*/images.csv"), reverse=True):
-        images = pd.read_csv(table)
+        images = pd.read_csv(table, dtype={"sample": str})
         for sample in images.sort_values("score", ascending=False)["sample"]:
             for image in sorted(home.inbox.glob(f"*/images/{sample}.*")):
                 return str(image)

@@ -90,12 +90,18 @@ class Home:
         if not self.dataset.exists():
             write_description(description, self.dataset)
             return
-        held = self.description().name
-        if held != description.name:
+        held = self.description()
+        if held.name != description.name:
             raise HomeError(
-                f"{self.root} is the home of {held}, and a home holds one dataset; "
+                f"{self.root} is the home of {held.name}, and a home holds one dataset; "
                 f"give {description.name} its own: "
                 f"defect-assets --home {self.root.parent / description.name} import …"
+            )
+        if held.labels != description.labels:
+            raise HomeError(
+                f"{self.dataset} describes other classes or masks than this import: "
+                f"{held.class_map}, not {description.class_map}; edit it if the classes "
+                "changed, or choose another home with --home"
             )
 
     def prepare(self) -> None:

@@ -90,4 +90,10 @@ def test_a_folder_is_imported(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "2 images" in result.output
     assert (tmp_path / "home" / "inbox" / "source" / "_COMPLETE").exists()
-    assert "is in the inbox already" in runner.invoke(app, arguments).output
+    again = runner.invoke(app, arguments)
+    assert again.exit_code == 1
+    assert "choose another with --name" in again.output
+    (tmp_path / "classes.yaml").write_text("1: dent\n")
+    other = runner.invoke(app, [*arguments, "--name", "more"])
+    assert other.exit_code == 1
+    assert "describes other classes" in other.output

@@ -40,12 +40,12 @@ def dataset_manifest(context: dg.AssetExecutionContext, home: HomeResource) -> d
     store = home.open().store()
     name = context.partition_key
     try:
-        snapshot = snapshots.cut(store, name, home.open().description())
+        digest, snapshot = snapshots.cut(store, name, home.open().description())
     except (snapshots.CutRefused, HomeError, SettingsError) as error:
         raise refuse(error) from error
     record = record_of(
         context,
-        store.objects.put_json(snapshot.model_dump(mode="json")),
+        digest,
         parents={f"raw_images/{pin.id}": pin.digest for pin in snapshot.batches}
         | environment_of(store),
     )

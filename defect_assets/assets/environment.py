@@ -1,5 +1,7 @@
 """What results depend on beside the data: the environment and the configurations."""
 
+from typing import Any
+
 import dagster as dg
 
 from defect_assets.assets.publishing import OWNERS, record_of, refuse, result_of
@@ -10,7 +12,7 @@ from defect_assets.registry.environment import current_environment, drift
 from defect_assets.resources import HomeResource
 from defect_assets.settings import SettingsError
 from defect_assets.store import Digest, canonical_json, digest_of
-from defect_assets.training.config import read_config
+from defect_assets.training.config import TrainingConfig, read_config
 
 LOCK = PROJECT / "requirements.lock"
 
@@ -21,9 +23,13 @@ def environment_digest() -> Digest:
 
 
 def config_digest(config: str) -> Digest:
-    """Return the data version that ``training_config`` has now; notes count as well."""
-    values = read_config(CONFIGS / f"{config}.yaml").model_dump(mode="json")
-    return digest_of(canonical_json(values))
+    """Return the data version that ``training_config`` has now."""
+    return digest_of(canonical_json(_values(read_config(CONFIGS / f"{config}.yaml"))))
+
+
+def _values(config: TrainingConfig) -> dict[str, Any]:
+    """Return what decides the training: all but the notes."""
+    return config.model_dump(mode="json", exclude={"notes"})
 
 
 @dg.asset(
@@ -79,7 +85,7 @@ def training_config(context: dg.AssetExecutionContext, home: HomeResource) -> dg
     except SettingsError as error:
         raise refuse(error) from error
     store = home.open().store()
-    values = config.model_dump(mode="json")
+    values = _values(config)
     record = record_of(context, store.objects.put_json(values), parents={})
     store.publish(f"configs/{context.partition_key}", record)
     return result_of(

@@ -2,7 +2,6 @@
 
 import json
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -16,11 +15,12 @@ from defect_assets.assets.publishing import (
     record_of,
     refuse,
     result_of,
+    rounded,
 )
-from defect_assets.dataset.images import LabelledImage, read_images
-from defect_assets.dataset.snapshot import Snapshot, read_snapshot, samples_of
-from defect_assets.dataset.split import PARTS, Part, Split, read_split
+from defect_assets.dataset.snapshot import Snapshot, read_snapshot
+from defect_assets.dataset.split import PARTS, Split, read_part, read_split
 from defect_assets.dataset.split import REF as SPLITS
+from defect_assets.evaluation.report import PAGE_TEMPLATE
 from defect_assets.home import Home
 from defect_assets.partitions import experiment_of, experiments
 from defect_assets.registry.code import code_version
@@ -60,7 +60,7 @@ def trained_model(context: dg.AssetExecutionContext, home: HomeResource) -> dg.M
 
     context.log.info("reading images")
     train_set, val_set = (
-        fit_images(_images(store, split, snapshot, part), config.input, description.class_ids)
+        fit_images(read_part(store, split, part), config.input, description.class_ids)
         for part in ("train", "val")
     )
     context.log.info(f"training on {len(train_set)} images, {config.steps} steps")
@@ -77,9 +77,7 @@ def trained_model(context: dg.AssetExecutionContext, home: HomeResource) -> dg.M
     except TrainingDiverged as error:
         raise refuse(error) from error
     context.log.info("choosing the threshold on the validation split")
-    files = make_bundle(
-        result, config, description.class_map, _images(store, split, snapshot, "val")
-    )
+    files = make_bundle(result, config, description.class_map, read_part(store, split, "val"))
     record = record_of(
         context,
         store.objects.put_tree(files),
@@ -113,7 +111,7 @@ def trained_model(context: dg.AssetExecutionContext, home: HomeResource) -> dg.M
     owners=OWNERS,
     partitions_def=experiments,
     deps=[trained_model, dataset_split, python_environment],
-    code_version=code_version("evaluation.evaluate"),
+    code_version=code_version("evaluation.evaluate", files=[PAGE_TEMPLATE]),
 )
 def evaluation_report(
     context: dg.AssetExecutionContext, home: HomeResource
@@ -127,17 +125,22 @@ def evaluation_report(
     store = place.store()
     dataset, config_id = experiment_of(context)
     split_digest, split, snapshot = _read_split(store, dataset)
-    bundle = store.content(f"experiments/{dataset}/{config_id}")
-    if bundle is None:
+    model = store.record(f"experiments/{dataset}/{config_id}")
+    if model is None:
         raise dg.Failure(f"{dataset} × {config_id} has no model: materialize trained_model first")
+    if model.parents["dataset_split"] != split_digest:
+        raise dg.Failure(
+            f"{dataset} was split anew since {dataset} × {config_id} was trained, which may have "
+            "seen what is now for testing: materialize trained_model first",
+            allow_retries=False,
+        )
+    bundle = model.content
     files = store.objects.get_tree(bundle)
     with tempfile.TemporaryDirectory() as unpacked:
         write_tree(files, Path(unpacked))
         detector = Detector.load(Path(unpacked))
     context.log.info("looking at the test split")
-    table, gallery = evaluate(
-        detector, _images(store, split, snapshot, "test"), snapshot.description
-    )
+    table, gallery = evaluate(detector, read_part(store, split, "test"), snapshot.description)
     report, pages = make_report(
         dataset,
         config_id,
@@ -163,13 +166,14 @@ def evaluation_report(
     write_tree(pages, folder)
     test = report.test
     rows = "\n".join(
-        f"| {name} | {s.dice:.3f} | {s.iou:.3f} | {s.recall:.3f} | {s.images} | {s.groups} |"
+        f"| {name} | {rounded(s.dice)} | {rounded(s.iou)} | {rounded(s.recall)} "
+        f"| {s.images} | {s.groups} |"
         for name, s in test.classes.items()
     )
     metadata: dict[str, object] = {
-        "test Dice": round(test.dice, 4),
-        "test IoU": round(test.iou, 4),
-        "macro Dice": round(test.macro_dice, 4),
+        "test Dice": rounded(test.dice),
+        "test IoU": rounded(test.iou),
+        "macro Dice": rounded(test.macro_dice),
         "test parts": test.groups,
         "classes": dg.MetadataValue.md(
             f"| class | Dice | IoU | recall | images | parts |\n|---|---|---|---|---|---|\n{rows}"
@@ -199,10 +203,3 @@ def _read_split(store: Store, dataset: str) -> tuple[Digest, Split, Snapshot]:
             allow_retries=False,
         )
     return digest, split, read_snapshot(store, split.snapshot)
-
-
-def _images(store: Store, split: Split, snapshot: Snapshot, part: Part) -> Iterator[LabelledImage]:
-    parts = store.objects.get_table(split.rows)
-    samples = samples_of(store, snapshot.batches)
-    chosen = samples[samples["sample"].isin(parts.loc[parts["part"] == part, "sample"])]
-    return read_images(store, chosen, snapshot.description)

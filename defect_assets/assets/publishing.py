@@ -45,6 +45,11 @@ def result_of(record: Record, metadata: Mapping[str, Any]) -> dg.MaterializeResu
     )
 
 
+def rounded(score: float | None) -> float | str:
+    """Return a score as metadata; a dash where there was nothing to measure."""
+    return "–" if score is None else round(score, 4)
+
+
 def refuse(error: Exception, **metadata: Any) -> dg.Failure:
     """Return the failure of a run for a reason that a person can mend; it is not retried."""
     return dg.Failure(description=str(error), metadata=metadata, allow_retries=False)

@@ -12,8 +12,7 @@ from defect_assets.assets.publishing import (
     refuse,
     result_of,
 )
-from defect_assets.dataset import batch as batches_module
-from defect_assets.dataset.batch import Batch, ingest, read_batch
+from defect_assets.dataset.batch import REF, Batch, ingest, read_batch, same_samples
 from defect_assets.dataset.delivery import COMPLETE, DeliveryRefused
 from defect_assets.dataset.description import DatasetDescription
 from defect_assets.dataset.images import read_images
@@ -24,7 +23,7 @@ from defect_assets.partitions import batches
 from defect_assets.registry.code import code_version
 from defect_assets.resources import HomeResource
 from defect_assets.settings import SettingsError
-from defect_assets.store import RefConflict, Store
+from defect_assets.store import Digest, Store
 
 
 @dg.asset(
@@ -44,26 +43,14 @@ def raw_images(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Mate
     name = context.partition_key
     try:
         description = home.open().description()
-        batch = _batch(home.open(), store, name, description)
+        digest, batch = _take_in(home.open(), store, name, description)
     except DeliveryRefused as refusal:
         problems = [dg.TableRecord({"file": p.file, "reason": p.reason}) for p in refusal.problems]
         raise refuse(refusal, problems=dg.MetadataValue.table(problems)) from refusal
     except (HomeError, SettingsError) as error:
         raise refuse(error) from error
-    record = record_of(
-        context,
-        store.objects.put_json(batch.model_dump(mode="json")),
-        parents=environment_of(store),
-    )
-    try:
-        store.publish_once(f"{batches_module.REF}{name}", record)
-    except RefConflict as error:
-        raise refuse(
-            RefConflict(
-                f"the delivery {name} was taken in before and has changed since: put what is new "
-                "into a delivery of its own, and restore this one or remove it from the inbox"
-            )
-        ) from error
+    record = record_of(context, digest, parents=environment_of(store))
+    store.publish_once(f"{REF}{name}", record)
     table = store.objects.get_table(batch.rows)
     return result_of(
         record,
@@ -78,16 +65,28 @@ def raw_images(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Mate
     )
 
 
-def _batch(home: Home, store: Store, name: str, description: DatasetDescription) -> Batch:
+def _take_in(
+    home: Home, store: Store, name: str, description: DatasetDescription
+) -> tuple[Digest, Batch]:
+    """Ingest a delivery; one that was taken in before must not have changed, or may be gone."""
     folder = home.inbox / name
-    known = store.content(f"{batches_module.REF}{name}")
+    known = store.content(f"{REF}{name}")
     if known and not folder.exists():
-        return read_batch(store, known)
+        return known, read_batch(store, known)
     if not folder.is_dir():
         raise HomeError(f"there is no delivery {name} in {home.inbox}")
     if not (folder / COMPLETE).exists():
         raise HomeError(f"the delivery {name} is not complete yet: it has no {COMPLETE}")
-    return ingest(store, folder, description)
+    batch = ingest(store, folder, description)
+    if known is None:
+        return store.objects.put_json(batch.model_dump(mode="json")), batch
+    before = read_batch(store, known)
+    if not same_samples(store, before, batch):
+        raise HomeError(
+            f"the delivery {name} was taken in before and has changed since: put what is new "
+            "into a delivery of its own, and restore this one or remove it from the inbox"
+        )
+    return known, before
 
 
 def _examples(

@@ -5,7 +5,14 @@ import dagster as dg
 from defect_assets.assets.dataset import NO_PARTITIONS
 from defect_assets.assets.environment import python_environment
 from defect_assets.assets.experiment import evaluation_report, trained_model
-from defect_assets.assets.publishing import OWNERS, environment_of, record_of, refuse, result_of
+from defect_assets.assets.publishing import (
+    OWNERS,
+    environment_of,
+    record_of,
+    refuse,
+    result_of,
+    rounded,
+)
 from defect_assets.home import PROJECT
 from defect_assets.partitions import releases
 from defect_assets.registry.code import code_version
@@ -44,14 +51,17 @@ def model_release(
 
     store = home.open().store()
     try:
-        release = registry.find_release(store, context.partition_key) or registry.release(
-            store, context.partition_key, *_experiment(store, config)
-        )
+        release = registry.find_release(store, context.partition_key)
+        digest = store.content(f"{registry.REF}{context.partition_key}")
+        if release is None or digest is None:
+            dataset, config_id = _experiment(store, config)
+            release = registry.release(store, context.partition_key, dataset, config_id)
+            digest = store.objects.put_json(release.model_dump(mode="json"))
     except (registry.ReleaseRefused, ValueError) as error:
         raise refuse(error) from error
     record = record_of(
         context,
-        store.objects.put_json(release.model_dump(mode="json")),
+        digest,
         parents={"trained_model": release.bundle, "evaluation_report": release.report},
     )
     store.publish_once(f"{registry.REF}{release.id}", record)
@@ -61,7 +71,7 @@ def model_release(
             "model": release.bundle,
             "dataset": release.dataset,
             "config": release.config,
-            "test Dice": round(release.metrics.dice, 4),
+            "test Dice": rounded(release.metrics.dice),
             "note": dg.MetadataValue.md(release.note),
         },
     )

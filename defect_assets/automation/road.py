@@ -69,13 +69,19 @@ class Road:
         Raises
         ------
         Blocked
-            If one is refused.
+            If some are refused, after the others were taken in.
         """
         self._observe("python_environment", None, environment_digest())
         names = list(deliveries(self.home.inbox))
         self._register(batches, names)
+        refused = []
         for name in names:
-            self._refresh("raw_images", name)
+            try:
+                self._refresh("raw_images", name)
+            except Blocked as blocked:  # one bad delivery is no reason to leave the others
+                refused.append(str(blocked))
+        if refused:
+            raise Blocked("\n".join(refused))
 
     def cut(self) -> str:
         """Cut a snapshot where something is pending; return the newest one's id.
@@ -115,9 +121,11 @@ class Road:
     def release(self, dataset: str, config: str) -> Release:
         """Release an experiment, unless this very model is released already, and pack it."""
         store = self.home.store()
+        # The same model on a corrected test split is another release: its scores differ.
         bundle = store.content(f"experiments/{dataset}/{config}")
-        past = [r for r in all_releases(store) if r.bundle == bundle]
-        name = past[-1].id if past else next_release(store)
+        report = store.content(f"reports/{dataset}/{config}")
+        past = [r.id for r in all_releases(store) if (r.bundle, r.report) == (bundle, report)]
+        name = past[-1] if past else next_release(store)
         self._register(releases, [name])
         self._refresh(
             "model_release",

@@ -1,6 +1,6 @@
 """A batch: one delivery, taken into the store for good."""
 
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -34,6 +34,9 @@ class Batch(BaseModel):
 def ingest(store: Store, folder: Path, description: DatasetDescription) -> Batch:
     """Check a delivery and put its images, masks and table into the store.
 
+    What a delivery does not say of a sample that is known already, its group and its exposure,
+    stays as it was; a new sample without a group is a part of its own.
+
     Nothing points to what is put in until the caller names the batch, so that a crash leaves
     only unnamed objects behind.
 
@@ -43,9 +46,12 @@ def ingest(store: Store, folder: Path, description: DatasetDescription) -> Batch
         If anything is wrong with the delivery; then nothing is taken.
     """
     delivery = read_delivery(folder, description)
-    _refuse_changed_images(store, delivery.name, delivery.samples)
-    rows = [_take(store, s, folder) for s in delivery.samples]
-    table = pd.DataFrame(rows)
+    known = _known_samples(store, but=delivery.name)
+    samples = [_completed(sample, known) for sample in delivery.samples]
+    problems = _contradictions(samples, known)
+    if problems:
+        raise DeliveryRefused(delivery.name, problems)
+    table = pd.DataFrame([_take(store, sample, folder) for sample in samples])
     counts = table["class"].value_counts()
     return Batch(
         id=delivery.name,
@@ -60,12 +66,18 @@ def read_batch(store: Store, digest: Digest) -> Batch:
     return Batch.model_validate(store.objects.get_json(digest))
 
 
-def named_batches(store: Store) -> Iterator[tuple[str, Digest]]:
-    """Yield the id and digest of every batch that was taken in, sorted by id."""
-    for name in store.refs.names(REF):
-        digest = store.content(name)
-        assert digest is not None
-        yield name.removeprefix(REF), digest
+def same_samples(store: Store, one: Batch, other: Batch) -> bool:
+    """Tell whether two batches hold the same samples, whatever else their tables say of them."""
+    said = ["sample", "class", "group", "exposure", "image", "mask"]
+    tables = [store.objects.get_table(batch.rows)[said] for batch in (one, other)]
+    return one.notes == other.notes and tables[0].equals(tables[1])
+
+
+def named_batches(store: Store) -> list[tuple[str, Digest]]:
+    """Return the id and digest of every batch, in the order in which they were taken in."""
+    records = [(name, store.record(name)) for name in store.refs.names(REF)]
+    named = [(record.created_at, name, record.content) for name, record in records if record]
+    return [(name.removeprefix(REF), content) for _, name, content in sorted(named)]
 
 
 def _take(store: Store, sample: Sample, folder: Path) -> dict[str, str | int]:
@@ -95,22 +107,52 @@ def _take(store: Store, sample: Sample, folder: Path) -> dict[str, str | int]:
     }
 
 
-def _refuse_changed_images(store: Store, delivery: str, samples: list[Sample]) -> None:
-    """One id stands for one image for ever: refuse other content under a known id."""
-    incoming = {s.sample: s for s in samples}
+def _known_samples(store: Store, but: str) -> dict[str, dict[str, str]]:
+    """Return the latest row of each sample of all batches but one."""
+    rows: dict[str, dict[str, str]] = {}
+    for name, digest in named_batches(store):
+        if name != but:
+            table = store.objects.get_table(read_batch(store, digest).rows)
+            rows |= {row["sample"]: row | {"batch": name} for row in table.to_dict("records")}
+    return rows
+
+
+def _completed(sample: Sample, known: dict[str, dict[str, str]]) -> Sample:
+    """Fill in what the delivery does not say."""
+    before = known.get(sample.sample, {})
+    return replace(
+        sample,
+        group=sample.group or before.get("group", sample.sample),
+        exposure=sample.exposure or before.get("exposure", ""),
+    )
+
+
+def _contradictions(samples: list[Sample], known: dict[str, dict[str, str]]) -> list[Problem]:
+    """Find what cannot be true together with what is known.
+
+    One id stands for one image for ever. One image is of one part: the same bytes under two ids
+    and in two groups would be in train and in test.
+    """
     problems = []
-    for batch_id, digest in named_batches(store):
-        if batch_id == delivery:
-            continue
-        table = store.objects.get_table(read_batch(store, digest).rows)
-        for sample, image in zip(table["sample"], table["image"], strict=True):
-            if sample in incoming and incoming[sample].image_digest != image:
-                problems.append(
-                    Problem(
-                        f"images/{incoming[sample].image.name}",
-                        f"{sample} is already known from {batch_id}, with other content; "
-                        "a new image needs a new name",
-                    )
+    part_of = {row["image"]: (row["sample"], row["group"]) for row in known.values()}
+    for sample in samples:
+        file = f"images/{sample.image.name}"
+        before = known.get(sample.sample)
+        if before and before["image"] != sample.image_digest:
+            problems.append(
+                Problem(
+                    file,
+                    f"{sample.sample} is already known from {before['batch']}, with other content; "
+                    "a new image needs a new name",
                 )
-    if problems:
-        raise DeliveryRefused(delivery, problems)
+            )
+        other, group = part_of.setdefault(sample.image_digest, (sample.sample, sample.group))
+        if other != sample.sample and group != sample.group:
+            problems.append(
+                Problem(
+                    file,
+                    f"it is the same image as {other}, which is of another part: {group}, not "
+                    f"{sample.group}",
+                )
+            )
+    return problems

@@ -29,6 +29,7 @@ from defect_assets.inference.images import ImageError, decode_image
 from defect_assets.store import Digest, digest_of
 
 COMPLETE = "_COMPLETE"
+COLUMNS = ("sample", "class", "group", "exposure")
 PARTIAL = ".partial-"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -40,6 +41,10 @@ class Problem:
     file: str
     """Relative to the delivery's folder."""
     reason: str
+
+
+class DeliveryExists(Exception):
+    """The inbox has a delivery of this name already."""
 
 
 class DeliveryRefused(Exception):
@@ -62,7 +67,9 @@ class Sample:
     sample: str
     class_name: str
     group: str
+    """Empty where the delivery does not say it."""
     exposure: str
+    """Empty where the delivery does not say it."""
     image: Path
     mask: Path | None
     image_digest: Digest
@@ -107,6 +114,11 @@ def read_delivery(folder: Path, description: DatasetDescription) -> Delivery:
             problems += [Problem(_name(p, folder), "a mask without an image") for p in paths]
     for stem in sorted(set(table) - set(images)):
         problems.append(Problem("samples.csv", f"{stem} has no image"))
+    if table:
+        for stem in sorted(set(images) - set(table)):
+            problems.append(
+                Problem(_name(images[stem][0], folder), "samples.csv has no row for it")
+            )
     if not images and not problems:
         problems.append(Problem("images", "the delivery is empty: there is no image in it"))
 
@@ -159,7 +171,7 @@ def _check(
             )
         if mask is not None:
             mask_data = mask.read_bytes()
-        elif class_name not in (None, description.defect_free) and "class" in row:
+        elif row.get("class", description.defect_free) not in ("", description.defect_free):
             return Problem(_name(image, folder), f"its class is {class_name}, but it has no mask")
         ids = decode_mask(mask_data, class_name or description.defect_free, size, description)
     except (OSError, ImageError) as error:
@@ -178,8 +190,8 @@ def _check(
     return Sample(
         sample=stem,
         class_name=class_name,
-        group=row.get("group") or stem,
-        exposure=row.get("exposure") or "",
+        group=row.get("group", ""),
+        exposure=row.get("exposure", ""),
         image=image,
         mask=mask,
         image_digest=digest_of(data),
@@ -219,13 +231,20 @@ def _read_samples(folder: Path, problems: list[Problem]) -> dict[str, dict[str, 
     if not path.exists():
         return {}
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
     except (OSError, ValueError) as error:
         problems.append(Problem(path.name, f"it cannot be read: {error}"))
         return {}
+    table = table.rename(columns=str.strip).apply(lambda column: column.str.strip())
     if "sample" not in table.columns:
-        problems.append(Problem(path.name, "it has no column 'sample'"))
+        problems.append(Problem(path.name, "it has no column 'sample', separated by commas"))
         return {}
+    unknown = sorted(set(table.columns) - set(COLUMNS))
+    if unknown:
+        known = ", ".join(COLUMNS)
+        problems.append(
+            Problem(path.name, f"unknown columns: {', '.join(unknown)}; known: {known}")
+        )
     for sample in table.loc[table["sample"].duplicated(), "sample"].unique():
         problems.append(Problem(path.name, f"{sample} stands in it more than once"))
     return {
@@ -278,12 +297,15 @@ def write_delivery(inbox: Path, name: str, samples: Iterable[DeliveredSample], n
 
     Raises
     ------
-    FileExistsError
+    DeliveryExists
         If the inbox has a delivery of this name.
     """
     folder = inbox / name
     if folder.exists():
-        raise FileExistsError(f"there is a delivery named {name} in {inbox} already")
+        raise DeliveryExists(
+            f"there is a delivery named {name} in {inbox} already; for new images or corrected "
+            "masks choose another with --name"
+        )
     partial = inbox / f"{PARTIAL}{name}"
     shutil.rmtree(partial, ignore_errors=True)
     (partial / "images").mkdir(parents=True)
@@ -294,8 +316,7 @@ def write_delivery(inbox: Path, name: str, samples: Iterable[DeliveredSample], n
         if s.mask is not None:
             (partial / "masks" / f"{s.sample}{s.mask_suffix}").write_bytes(s.mask)
         rows.append((s.sample, s.class_name, s.group, s.exposure))
-    columns = ["sample", "class", "group", "exposure"]
-    pd.DataFrame(rows, columns=columns).to_csv(partial / "samples.csv", index=False)
+    pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(partial / "samples.csv", index=False)
     (partial / "batch.yaml").write_text(yaml.safe_dump({"notes": notes}, allow_unicode=True))
     (partial / COMPLETE).touch()
     partial.rename(folder)

@@ -1,7 +1,7 @@
 """What a dataset is: its classes, how its masks are read, how it is split."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import yaml
@@ -79,6 +79,13 @@ class DatasetDescription(BaseModel):
     def class_ids(self) -> dict[str, int]:
         """Class names and their ids; the defect-free class is 0."""
         return {self.defect_free: 0} | {c.name: c.id for c in self.classes}
+
+    @property
+    def labels(self) -> tuple[Any, ...]:
+        """All that decides what a mask means; names of the dataset and colours do not."""
+        threshold = self.mask_threshold if self.masks == "soft" else None
+        classes = tuple((c.id, c.name, c.value or c.id) for c in self.classes)
+        return self.masks, threshold, self.defect_free, classes
 
     @property
     def palette(self) -> np.ndarray:

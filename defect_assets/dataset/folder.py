@@ -1,14 +1,12 @@
 """Any pair of folders ``images/`` and ``masks/`` with a class map."""
 
 import colorsys
-from collections.abc import Iterator
 from pathlib import Path
 
-import pandas as pd
 import yaml
 from pydantic import ValidationError
 
-from defect_assets.dataset.delivery import IMAGE_SUFFIXES, DeliveredSample
+from defect_assets.dataset.delivery import DeliveredSample, read_delivery
 from defect_assets.dataset.description import DatasetDescription, DefectClass
 from defect_assets.settings import SettingsError, explain
 
@@ -54,50 +52,27 @@ def describe(name: str, class_map: Path) -> DatasetDescription:
         raise SettingsError(f"{class_map}: {explain(error)}") from error
 
 
-def delivered(folder: Path) -> Iterator[DeliveredSample]:
-    """Yield the samples of a folder, with class, group and exposure where its samples.csv has them.
-
-    Whether they are sound is judged when the delivery is ingested.
+def delivered(folder: Path, description: DatasetDescription) -> list[DeliveredSample]:
+    """Return the samples of a folder, with what its samples.csv says of them.
 
     Raises
     ------
-    FileNotFoundError
-        If there is no folder ``images``, or no image in it.
+    DeliveryRefused
+        If anything is wrong with the folder, with all that is.
     """
-    images = [
-        path
-        for path in sorted((folder / "images").iterdir())
-        if path.suffix.lower() in IMAGE_SUFFIXES
-    ]
-    if not images:
-        raise FileNotFoundError(f"{folder / 'images'} holds no image")
-    masks: dict[str, Path] = {}
-    if (folder / "masks").is_dir():
-        masks = {
-            path.stem: path
-            for path in sorted((folder / "masks").iterdir())
-            if path.suffix.lower() in IMAGE_SUFFIXES
-        }
-    table: dict[str, dict[str, str]] = {}
-    if (folder / "samples.csv").exists():
-        frame = pd.read_csv(folder / "samples.csv", dtype=str, keep_default_na=False)
-        table = {
-            str(row["sample"]): {str(key): str(value) for key, value in row.items()}
-            for row in frame.to_dict("records")
-        }
-    for image in images:
-        mask = masks.get(image.stem)
-        row = table.get(image.stem, {})
-        yield DeliveredSample(
-            sample=image.stem,
-            class_name=row.get("class", ""),
-            group=row.get("group", ""),
-            exposure=row.get("exposure", ""),
-            image=image.read_bytes(),
-            image_suffix=image.suffix,
-            mask=mask.read_bytes() if mask else None,
-            mask_suffix=mask.suffix if mask else ".png",
+    return [
+        DeliveredSample(
+            sample=sample.sample,
+            class_name=sample.class_name,
+            group=sample.group,
+            exposure=sample.exposure,
+            image=sample.image.read_bytes(),
+            image_suffix=sample.image.suffix,
+            mask=sample.mask.read_bytes() if sample.mask else None,
+            mask_suffix=sample.mask.suffix if sample.mask else ".png",
         )
+        for sample in read_delivery(folder, description).samples
+    ]
 
 
 def _color(index: int, count: int) -> str:

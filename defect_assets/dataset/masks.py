@@ -3,7 +3,7 @@
 import numpy as np
 
 from defect_assets.dataset.description import DatasetDescription
-from defect_assets.inference.images import ImageError, decode_image
+from defect_assets.inference.images import ImageError, decode_values
 
 
 def decode_mask(
@@ -30,12 +30,13 @@ def decode_mask(
     Raises
     ------
     ImageError
-        If the mask does not decode, has another size, holds a value of no class, or shows a
-        defect where the class says that there is none.
+        If the mask does not decode, has another size, holds a value of no class, shows a defect
+        where the class says that there is none, or is soft and nowhere above the threshold
+        though not empty.
     """
     if data is None:
         return np.zeros(size, np.uint8)
-    values = decode_image(data)
+    values = decode_values(data)
     if values.ndim == 3:
         if (values != values[..., :1]).any():
             raise ImageError("the mask is coloured; masks are grey, one value per pixel")
@@ -50,6 +51,11 @@ def decode_mask(
         defective = values > description.mask_threshold
         if class_id == 0 and defective.any():
             raise ImageError(f"its class is {class_name}, but its mask is not empty")
+        if values.any() and not defective.any():
+            raise ImageError(
+                f"no pixel of the mask is above {description.mask_threshold}, where a soft mask "
+                f"says defective, but some are up to {values.max()}"
+            )
         return np.where(defective, class_id, 0).astype(np.uint8)
     return _indexed(values, description)
 
@@ -60,7 +66,7 @@ def _indexed(values: np.ndarray, description: DatasetDescription) -> np.ndarray:
     table[0] = 0
     for defect_class in description.classes:
         table[defect_class.value or defect_class.id] = defect_class.id
-    mask = table[values]
+    mask = np.where((values >= 0) & (values < 256), table[values & 255], unknown)
     if (mask == unknown).any():
         strangers = np.unique(values[mask == unknown])[:8].tolist()
         raise ImageError(f"the mask holds the values {strangers}, which the class map lacks")

@@ -15,8 +15,6 @@ from defect_assets.store import Digest, Store
 REF = "datasets/"
 FIRST = Version("DS-", 1, 0, 0)
 
-_NOT_LABELS = {"name", "split"}
-
 
 class CutRefused(Exception):
     """A snapshot that cannot be cut; the message says why and what to do."""
@@ -133,8 +131,8 @@ def samples_of(store: Store, batches: tuple[BatchPin, ...]) -> pd.DataFrame:
 def next_snapshot(store: Store, description: DatasetDescription) -> Snapshot | None:
     """Return the snapshot that would be cut now, or None where nothing is pending.
 
-    All batches that were taken in and are not in the newest snapshot are added, in the order of
-    their ids.
+    All batches that were taken in and are not in the newest snapshot are added, in the order in
+    which they were taken in, so that a correction comes after what it corrects.
 
     Raises
     ------
@@ -178,8 +176,10 @@ def next_snapshot(store: Store, description: DatasetDescription) -> Snapshot | N
     )
 
 
-def cut(store: Store, dataset: str, description: DatasetDescription) -> Snapshot:
-    """Return the snapshot named ``dataset``: the one that has this id, or the next one.
+def cut(store: Store, dataset: str, description: DatasetDescription) -> tuple[Digest, Snapshot]:
+    """Return the snapshot named ``dataset`` and its digest: the one that has this id, or the next.
+
+    The caller gives the next one its name.
 
     Raises
     ------
@@ -187,7 +187,7 @@ def cut(store: Store, dataset: str, description: DatasetDescription) -> Snapshot
         If the id is not that of the next snapshot, or nothing is pending.
     """
     if store.refs.get(REF + dataset):
-        return find_snapshot(store, dataset)[1]
+        return find_snapshot(store, dataset)
     snapshot = next_snapshot(store, description)
     if snapshot is None:
         newest = latest_version(store)
@@ -201,7 +201,7 @@ def cut(store: Store, dataset: str, description: DatasetDescription) -> Snapshot
             f"{dataset} cannot be cut: since {snapshot.parent_id or 'the beginning'} there are "
             f"{snapshot.changelog}, so the next version is {snapshot.id}"
         )
-    return snapshot
+    return store.objects.put_json(snapshot.model_dump(mode="json")), snapshot
 
 
 def _difference(
@@ -222,8 +222,7 @@ def _difference(
         added=_counts(after.loc[after.index.difference(before.index), "class"]),
         relabelled=_counts(after.loc[common[relabelled], "class"]),
         removed=_counts(before.loc[before.index.difference(after.index), "class"]),
-        classes_changed=old.model_dump(exclude=_NOT_LABELS)
-        != description.model_dump(exclude=_NOT_LABELS),
+        classes_changed=old.labels != description.labels,
         split_changed=old.split != description.split,
     )
 

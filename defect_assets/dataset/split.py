@@ -1,12 +1,14 @@
 """Dividing a snapshot into train, val and test, so that no physical part is in two of them."""
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Literal, get_args
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from defect_assets.dataset.description import SplitPolicy
+from defect_assets.dataset.images import LabelledImage, read_images
 from defect_assets.dataset.snapshot import Snapshot, read_snapshot, samples_of
 from defect_assets.store import Digest, Store, digest_of
 
@@ -58,10 +60,28 @@ def read_split(store: Store, digest: Digest) -> Split:
     return Split.model_validate(store.objects.get_json(digest))
 
 
-def groups_in_several_parts(table: pd.DataFrame) -> list[str]:
-    """Return the groups that a split tears apart: there must be none."""
-    parts = table.groupby("group")["part"].nunique()
-    return sorted(map(str, parts[parts > 1].index))
+def read_part(store: Store, split: Split, part: Part) -> Iterator[LabelledImage]:
+    """Yield the images of one part of a split, in the order of their ids."""
+    snapshot = read_snapshot(store, split.snapshot)
+    parts = store.objects.get_table(split.rows)
+    samples = samples_of(store, snapshot.batches)
+    chosen = samples[samples["sample"].isin(parts.loc[parts["part"] == part, "sample"])]
+    return read_images(store, chosen, snapshot.description)
+
+
+def leaks(store: Store, split: Split) -> list[str]:
+    """Return the groups that a split tears apart, by name or by content: there must be none.
+
+    A group is torn if it, or an image that is the same bit by bit, is in several parts.
+    """
+    snapshot = read_snapshot(store, split.snapshot)
+    samples = samples_of(store, snapshot.batches)[["sample", "image"]]
+    table = store.objects.get_table(split.rows).merge(samples, on="sample")
+    torn: set[str] = set()
+    for column in ("group", "image"):
+        parts = table.groupby(column)["part"].transform("nunique")
+        torn |= set(table.loc[parts > 1, "group"])
+    return sorted(torn)
 
 
 def assign_groups(

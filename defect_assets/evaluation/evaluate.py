@@ -3,7 +3,6 @@
 import base64
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -14,8 +13,9 @@ from defect_assets.dataset.description import DatasetDescription
 from defect_assets.dataset.images import LabelledImage
 from defect_assets.dataset.pictures import contact_sheet, overlay
 from defect_assets.evaluation.curves import plot_history
-from defect_assets.evaluation.metrics import ANY, count_image, dice, summarize
-from defect_assets.evaluation.report import IMAGES, PAGE, REPORT, Report
+from defect_assets.evaluation.metrics import ANY, count_image, summarize
+from defect_assets.evaluation.overlap import dice
+from defect_assets.evaluation.report import IMAGES, PAGE, PAGE_TEMPLATE, REPORT, Report
 from defect_assets.inference.detector import Detector
 from defect_assets.inference.images import encode_png
 from defect_assets.inference.postprocessing import Analysis
@@ -119,9 +119,11 @@ def _uri(png: bytes) -> str:
 
 
 def _template() -> jinja2.Template:
-    folder = Path(__file__).parent
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder), autoescape=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FileSystemLoader(PAGE_TEMPLATE.parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
     )
     environment.filters["short"] = lambda digest: digest[:12]
-    return environment.get_template("report.html.j2")
+    environment.filters["score"] = lambda value: "–" if value is None else f"{value:.3f}"
+    return environment.get_template(PAGE_TEMPLATE.name)

@@ -7,28 +7,11 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from defect_assets.dataset.images import LabelledImage
+from defect_assets.evaluation.overlap import dice, iou
 from defect_assets.inference.postprocessing import Analysis
 
 ANY = "any"
 """Stands for 'any class of defect' among the class names."""
-
-
-def dice(tp: int, fp: int, fn: int) -> float:
-    """Return the Dice coefficient, 2 TP / (2 TP + FP + FN); 1 where there is nothing to find.
-
-    >>> dice(tp=1, fp=1, fn=1)
-    0.5
-    """
-    return 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else 1.0
-
-
-def iou(tp: int, fp: int, fn: int) -> float:
-    """Return the intersection over union, TP / (TP + FP + FN); 1 where there is nothing to find.
-
-    >>> iou(tp=1, fp=1, fn=0)
-    0.5
-    """
-    return tp / (tp + fp + fn) if tp + fp + fn else 1.0
 
 
 class ClassScore(BaseModel):
@@ -36,10 +19,12 @@ class ClassScore(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    dice: float
-    iou: float
-    precision: float
-    recall: float
+    dice: float | None
+    """None, as the others, where no image has this class: there is nothing to measure."""
+    iou: float | None
+    precision: float | None
+    """None, too, where nothing was found."""
+    recall: float | None
     images: int
     """Images with this class."""
     groups: int
@@ -54,11 +39,12 @@ class Metrics(BaseModel):
     images: int
     groups: int
     """Physical parts; images of one part are not independent, so this is the sample size."""
-    dice: float
-    """Pooled over all pixels of all images; any class of defect against none."""
-    iou: float
-    macro_dice: float
-    """Mean of the classes' Dice."""
+    dice: float | None
+    """Pooled over all pixels of all images, any class of defect against none; None where no
+    image has a defect."""
+    iou: float | None
+    macro_dice: float | None
+    """Mean of the Dice of those classes that there are."""
     classes: dict[str, ClassScore]
     """A pixel counts as found if its class is right."""
     image_auroc: float | None
@@ -114,13 +100,13 @@ def summarize(table: pd.DataFrame, class_names: Iterable[str]) -> Metrics:
     defective = table[f"tp_{ANY}"] + table[f"fn_{ANY}"] > 0
     classes = {name: _score(table, name) for name in class_names}
     tp, fp, fn = _sums(table, ANY)
-    present = [score.dice for score in classes.values() if score.images]
+    present = [score.dice for score in classes.values() if score.dice is not None]
     return Metrics(
         images=len(table),
         groups=table["group"].nunique(),
-        dice=dice(tp, fp, fn),
-        iou=iou(tp, fp, fn),
-        macro_dice=float(np.mean(present)) if present else 1.0,
+        dice=dice(tp, fp, fn) if tp + fn else None,
+        iou=iou(tp, fp, fn) if tp + fn else None,
+        macro_dice=float(np.mean(present)) if present else None,
         classes=classes,
         image_auroc=_auroc(table["score"], defective),
         false_alarms=_share(table.loc[~defective, "verdict"], "ng"),
@@ -138,10 +124,10 @@ def _score(table: pd.DataFrame, name: str) -> ClassScore:
     tp, fp, fn = _sums(table, name)
     has = table[f"tp_{name}"] + table[f"fn_{name}"] > 0
     return ClassScore(
-        dice=dice(tp, fp, fn),
-        iou=iou(tp, fp, fn),
-        precision=tp / (tp + fp) if tp + fp else 1.0,
-        recall=tp / (tp + fn) if tp + fn else 1.0,
+        dice=dice(tp, fp, fn) if tp + fn else None,
+        iou=iou(tp, fp, fn) if tp + fn else None,
+        precision=tp / (tp + fp) if tp + fn and tp + fp else None,
+        recall=tp / (tp + fn) if tp + fn else None,
         images=int(has.sum()),
         groups=table.loc[has, "group"].nunique(),
     )

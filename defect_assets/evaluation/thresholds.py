@@ -19,7 +19,8 @@ def best_threshold(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
     Returns
     -------
     float
-        A multiple of 0.005, between 0.05 and 0.95; one half where no pixel is defective.
+        A multiple of 0.005, between 0.05 and 0.95; of equally good ones the middle one. One half
+        where no pixel is defective.
     """
     defective = np.zeros(_BINS, np.int64)
     sound = np.zeros(_BINS, np.int64)
@@ -34,4 +35,6 @@ def best_threshold(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
     false = sound[::-1].cumsum()[::-1]
     score = 2 * found / (found + false + defective.sum())
     lowest, highest = _BINS // 20, _BINS - _BINS // 20
-    return float(lowest + score[lowest : highest + 1].argmax()) / _BINS
+    best = np.flatnonzero(np.isclose(score, score[lowest : highest + 1].max()))
+    best = best[(best >= lowest) & (best <= highest)]
+    return float(best[len(best) // 2]) / _BINS

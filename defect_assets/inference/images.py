@@ -32,7 +32,27 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     Raises
     ------
     ImageError
-        If the bytes are empty, no image, an image of another format, truncated or too large.
+        If the bytes are empty, no image, an image of another format, truncated, too large, or
+        of floating-point numbers.
+    """
+    values = decode_values(data, max_pixels)
+    if values.dtype != np.uint8:
+        return (np.clip(values, 0, 65535) >> 8).astype(np.uint8)
+    return values
+
+
+def decode_values(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Decode an image file as `decode_image` does, but keep all bits of deep images.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8, H × W or H × W × 3 (RGB); for images of more than 8 bits int64, H × W.
+
+    Raises
+    ------
+    ImageError
+        As `decode_image` does.
     """
     if not data:
         raise ImageError("the file is empty")
@@ -42,10 +62,11 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
                 raise ImageError(
                     f"{image.width} × {image.height} pixels are more than {max_pixels:,}"
                 )
+            if image.mode == "F":
+                raise ImageError("its pixels are floating-point numbers; save it as integers")
             upright = ImageOps.exif_transpose(image)
             if upright.mode.startswith("I"):
-                deep = np.asarray(upright).astype(np.int64)
-                return (np.clip(deep, 0, 65535) >> 8).astype(np.uint8)
+                return np.asarray(upright).astype(np.int64)
             grey = upright.mode in ("1", "L", "LA")
             return np.asarray(upright.convert("L" if grey else "RGB"))
     except UnidentifiedImageError:

@@ -35,19 +35,26 @@ class Release(BaseModel):
         """The release note, in Markdown."""
         m = self.metrics
         classes = "\n".join(
-            f"| {name} | {score.dice:.3f} | {score.recall:.3f} | {score.images} | {score.groups} |"
-            for name, score in m.classes.items()
+            f"| {name} | {_shown(s.dice)} | {_shown(s.recall)} | {s.images} | {s.groups} |"
+            for name, s in m.classes.items()
         )
-        weakest = min(m.classes, key=lambda name: m.classes[name].dice)
+        measured = {name: s.dice for name, s in m.classes.items() if s.dice is not None}
+        weakest = min(measured, key=lambda name: measured[name])
+        unmeasured = ", ".join(name for name in m.classes if name not in measured) or "none"
         return (
             f"# {self.id}\n\n"
             f"Trained on {self.dataset} with {self.config}; model `{short(self.bundle)}`.\n\n"
             f"Test split, {m.images} images of {m.groups} parts that training never saw: "
-            f"Dice {m.dice:.3f}, IoU {m.iou:.3f}, macro Dice {m.macro_dice:.3f}.\n\n"
+            f"Dice {_shown(m.dice)}, IoU {_shown(m.iou)}, "
+            f"macro Dice {_shown(m.macro_dice)}.\n\n"
             "| class | Dice | recall | images | parts |\n|---|---|---|---|---|\n"
             f"{classes}\n\n"
-            f"Weakest class: {weakest}.\n"
+            f"Weakest class: {weakest}. Classes that the test split lacks: {unmeasured}.\n"
         )
+
+
+def _shown(score: float | None) -> str:
+    return "–" if score is None else f"{score:.3f}"
 
 
 def find_release(store: Store, release: str) -> Release | None:
@@ -92,6 +99,11 @@ def release(store: Store, release_id: str, dataset: str, config: str) -> Release
         raise ReleaseRefused(
             f"{dataset} × {config} was trained again since it was evaluated: "
             "materialize evaluation_report first"
+        )
+    if report.test.dice is None:
+        raise ReleaseRefused(
+            f"{dataset} × {config} was tested on images without a single defect, which says "
+            "nothing: deliver more parts with defects"
         )
     return Release(
         id=release_id,

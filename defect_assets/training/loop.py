@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from defect_assets.evaluation.metrics import dice
+from defect_assets.evaluation.overlap import dice
 from defect_assets.inference.model import build_model
 from defect_assets.training.augmentation import Augmenter
 from defect_assets.training.config import TrainingConfig

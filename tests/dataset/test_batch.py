@@ -1,6 +1,7 @@
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from defect_assets.dataset.batch import Batch, ingest, named_batches, read_batch
@@ -98,3 +99,48 @@ def test_images_come_back_with_their_masks(
         found = set(image.mask[image.mask > 0].tolist())
         expected = description.class_ids[image.class_name]
         assert found == ({expected} if expected else set())
+
+
+def test_a_correction_need_not_repeat_the_part(
+    delivery: Path, inbox: Path, store: Store, description: DatasetDescription
+) -> None:
+    _name(store, ingest(store, delivery, description))
+    before = store.objects.get_table(
+        read_batch(store, dict(named_batches(store))["first"]).rows
+    ).set_index("sample")
+    fixed = inbox / "fixed"
+    shutil.copytree(delivery, fixed)
+    table = pd.read_csv(fixed / "samples.csv", dtype=str)
+    table[["sample", "class"]].to_csv(fixed / "samples.csv", index=False)
+    after = store.objects.get_table(ingest(store, fixed, description).rows).set_index("sample")
+    assert (after["group"] == before["group"]).all()
+    assert (after["exposure"] == before["exposure"]).all()
+
+
+def test_a_new_sample_without_a_part_is_one_of_its_own(
+    delivery: Path, store: Store, description: DatasetDescription
+) -> None:
+    table = pd.read_csv(delivery / "samples.csv", dtype=str)
+    table[["sample", "class"]].to_csv(delivery / "samples.csv", index=False)
+    rows = store.objects.get_table(ingest(store, delivery, description).rows)
+    assert (rows["group"] == rows["sample"]).all()
+
+
+def test_one_image_in_two_parts_is_refused(
+    delivery: Path, inbox: Path, store: Store, description: DatasetDescription
+) -> None:
+    _name(store, ingest(store, delivery, description))
+    copied = inbox / "copied"
+    shutil.copytree(delivery, copied)
+    for folder in ("images", "masks"):
+        for path in (copied / folder).iterdir():
+            path.rename(path.with_name(f"again-{path.name}"))
+    table = pd.read_csv(copied / "samples.csv", dtype=str)
+    table["sample"] = "again-" + table["sample"]
+    table.to_csv(copied / "samples.csv", index=False)
+    assert ingest(store, copied, description).counts  # the same part: no leak
+    table["group"] = "again-" + table["group"]
+    table.to_csv(copied / "samples.csv", index=False)
+    with pytest.raises(DeliveryRefused, match="the same image as tile-0001-exp1") as refused:
+        ingest(store, copied, description)
+    assert len(refused.value.problems) == 36

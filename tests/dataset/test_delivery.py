@@ -10,6 +10,7 @@ from PIL import Image
 
 from defect_assets.dataset.batch import ingest
 from defect_assets.dataset.delivery import (
+    DeliveryExists,
     DeliveryRefused,
     deliveries,
     read_delivery,
@@ -109,6 +110,37 @@ def _row_twice(folder: Path) -> str:
     return "more than once"
 
 
+def _row_missing(folder: Path) -> str:
+    _edit_samples(folder, lambda t: t.iloc[1:])
+    return "samples.csv has no row for it"
+
+
+def _misspelled_column(folder: Path) -> str:
+    _edit_samples(folder, lambda t: t.rename(columns={"group": "groups"}))
+    return "unknown columns: groups"
+
+
+def _semicolons(folder: Path) -> str:
+    text = (folder / "samples.csv").read_text()
+    (folder / "samples.csv").write_text(text.replace(",", ";"))
+    return "no column 'sample', separated by commas"
+
+
+def _faint_mask(folder: Path) -> str:
+    path = folder / f"masks/{_defective(folder)}.png"
+    with Image.open(path) as mask:
+        ones = (np.asarray(mask) > 0).astype(np.uint8)
+    Image.fromarray(ones).save(path)
+    return "no pixel of the mask is above 127"
+
+
+def _floating_point(folder: Path) -> str:
+    image = _image(folder)
+    image.unlink()
+    Image.fromarray(np.zeros((300, 200), np.float32)).save(image.with_suffix(".tiff"))
+    return "floating-point numbers"
+
+
 def _link(folder: Path) -> str:
     (folder / "images" / "link.jpg").symlink_to("/etc/passwd")
     return "not a plain file"
@@ -145,6 +177,11 @@ FAULTS = [
     _no_images_folder,
     _row_without_image,
     _row_twice,
+    _row_missing,
+    _misspelled_column,
+    _semicolons,
+    _faint_mask,
+    _floating_point,
     _link,
     _other_file,
     _unknown_key,
@@ -206,7 +243,7 @@ def test_without_a_table_one_class_is_enough(
     one = description.model_copy(update={"classes": description.classes[:1]})
     read = read_delivery(delivery, one)
     assert {s.class_name for s in read.samples} == {"Blowhole", "Free"}
-    assert all(s.group == s.sample for s in read.samples)
+    assert all(s.group == "" for s in read.samples)
 
 
 def test_a_delivery_appears_whole_or_not_at_all(inbox: Path) -> None:
@@ -219,7 +256,7 @@ def test_a_delivery_appears_whole_or_not_at_all(inbox: Path) -> None:
     assert list(deliveries(inbox)) == []
     write_delivery(inbox, "broken", synthetic_samples(0, 1, 1), "")
     assert list(deliveries(inbox)) == ["broken"]
-    with pytest.raises(FileExistsError):
+    with pytest.raises(DeliveryExists):
         write_delivery(inbox, "broken", synthetic_samples(0, 1, 1), "")
 
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from defect_assets.dataset import folder as folder_importer
-from defect_assets.dataset.delivery import read_delivery, write_delivery
+from defect_assets.dataset.delivery import DeliveryRefused, read_delivery, write_delivery
 from defect_assets.dataset.description import DatasetDescription
 from defect_assets.dataset.magnetic_tiles import (
     LayoutError,
@@ -161,18 +161,41 @@ def test_any_folder_with_a_class_map_is_delivered(
     any_folder: Path, tmp_path: Path, inbox: Path
 ) -> None:
     description = folder_importer.describe("parts", tmp_path / "classes.yaml")
-    folder = write_delivery(inbox, "any", folder_importer.delivered(any_folder), "")
+    folder = write_delivery(inbox, "any", folder_importer.delivered(any_folder, description), "")
     samples = read_delivery(folder, description).samples
     assert [s.class_name for s in samples] == ["defect-free", "scratch", "dent"]
     assert {s.channels for s in samples} == {3}
 
 
-def test_one_class_means_soft_masks(any_folder: Path, tmp_path: Path, inbox: Path) -> None:
+def test_one_class_means_soft_masks_and_images_may_be_without(
+    any_folder: Path, tmp_path: Path, inbox: Path
+) -> None:
     (tmp_path / "classes.yaml").write_text("1: scratch\n")
+    for name in ("part0.png", "part1.png"):
+        (any_folder / "masks" / name).unlink()
     description = folder_importer.describe("parts", tmp_path / "classes.yaml")
-    folder = write_delivery(inbox, "any", folder_importer.delivered(any_folder), "")
+    folder = write_delivery(inbox, "any", folder_importer.delivered(any_folder, description), "")
     samples = read_delivery(folder, description).samples
     assert [s.class_name for s in samples] == ["defect-free", "defect-free", "scratch"]
+
+
+def test_a_folder_whose_masks_do_not_match_is_refused(any_folder: Path, tmp_path: Path) -> None:
+    description = folder_importer.describe("parts", tmp_path / "classes.yaml")
+    (any_folder / "masks" / "part1.png").rename(any_folder / "masks" / "part1_mask.png")
+    with pytest.raises(DeliveryRefused, match=r"part1_mask\.png: a mask without an image"):
+        folder_importer.delivered(any_folder, description)
+
+
+def test_deep_masks_keep_their_values(any_folder: Path, tmp_path: Path) -> None:
+    mask = np.zeros((40, 50), np.uint16)
+    mask[5:10, 5:10] = 10
+    Image.fromarray(mask).save(any_folder / "masks" / "part1.png")
+    description = folder_importer.describe("parts", tmp_path / "classes.yaml")
+    assert folder_importer.delivered(any_folder, description)[1].class_name == "scratch"
+    mask[0, 0] = 300
+    Image.fromarray(mask).save(any_folder / "masks" / "part1.png")
+    with pytest.raises(DeliveryRefused, match=r"\[300\], which the class map lacks"):
+        folder_importer.delivered(any_folder, description)
 
 
 @pytest.mark.parametrize("text", ["- scratch", "scratch: 1", "0: background", "{}", "1: ["])

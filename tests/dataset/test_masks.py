@@ -29,6 +29,10 @@ images = arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12)))
 @given(images, st.integers(0, 254))
 def test_soft_masks_are_cut_above_the_threshold(values: np.ndarray, threshold: int) -> None:
     description = SOFT.model_copy(update={"mask_threshold": threshold})
+    if 0 < values.max() <= threshold:
+        with pytest.raises(ImageError, match="no pixel of the mask is above"):
+            decode_mask(encode_png(values), "b", values.shape, description)
+        return
     mask = decode_mask(encode_png(values), "b", values.shape, description)
     assert (mask == np.where(values > threshold, 2, 0)).all()
 

@@ -99,6 +99,26 @@ def test_another_class_map_is_a_major_version(
     assert snapshot.changelog.classes_changed
 
 
+def test_another_colour_is_no_version(
+    first: Snapshot, store: Store, description: DatasetDescription
+) -> None:
+    classes = (description.classes[0].model_copy(update={"color": "#123456"}),)
+    other = description.model_copy(update={"classes": classes + description.classes[1:]})
+    assert next_snapshot(store, other) is None
+
+
+def test_a_correction_comes_after_what_it_corrects(
+    store: Store, delivery: Path, inbox: Path, description: DatasetDescription
+) -> None:
+    """Whatever the deliveries are called."""
+    take_in(store, delivery, description)
+    shutil.copytree(delivery, inbox / "a-correction")
+    take_in(store, inbox / "a-correction", description)
+    snapshot = cut_next(store, description)
+    assert [pin.id for pin in snapshot.batches] == ["first", "a-correction"]
+    assert set(samples_of(store, snapshot.batches)["batch"]) == {"a-correction"}
+
+
 def test_a_class_in_use_cannot_go(
     first: Snapshot, store: Store, description: DatasetDescription
 ) -> None:
@@ -123,16 +143,16 @@ def test_a_wrong_number_is_refused_with_the_right_one(
     for wrong in ["DS-1.0.1", "DS-2.0.0", "DS-1.2.0"]:
         with pytest.raises(CutRefused, match=r"3 samples added .* the next version is DS-1\.1\.0"):
             cut(store, wrong, description)
-    assert cut(store, "DS-1.1.0", description).id == "DS-1.1.0"
+    assert cut(store, "DS-1.1.0", description)[1].id == "DS-1.1.0"
 
 
 def test_a_snapshot_stays_what_it_is(
     first: Snapshot, store: Store, inbox: Path, description: DatasetDescription
 ) -> None:
     take_in(store, deliver(inbox, "second", 13, 1), description)
-    assert cut(store, "DS-1.0.0", description) == first
+    assert cut(store, "DS-1.0.0", description) == find_snapshot(store, "DS-1.0.0")
     other = description.model_copy(update={"mask_threshold": 0})
-    assert cut(store, "DS-1.0.0", other) == first
+    assert cut(store, "DS-1.0.0", other)[1] == first
 
 
 def test_with_nothing_taken_in_the_way_is_shown(

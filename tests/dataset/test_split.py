@@ -5,14 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from defect_assets.dataset.batch import ingest
 from defect_assets.dataset.description import DatasetDescription, SplitPolicy
 from defect_assets.dataset.split import (
     PARTS,
     assign_groups,
-    groups_in_several_parts,
+    leaks,
     split_snapshot,
 )
-from defect_assets.store import Store
+from defect_assets.store import Record, Store
 from tests.conftest import deliver
 from tests.dataset.test_snapshot import cut_next, take_in
 
@@ -39,8 +40,7 @@ def test_every_group_is_in_one_part(members: dict[str, list[str]], seed: int) ->
     samples = _samples(members)
     parts = assign_groups(samples, SplitPolicy(seed=seed), "Free")
     assert parts.keys() == members.keys()
-    table = samples.assign(part=samples["group"].map(parts))
-    assert groups_in_several_parts(table) == []
+    assert set(parts.values()) <= set(PARTS)
 
 
 @given(members=groups, data=st.data())
@@ -91,12 +91,36 @@ def test_another_seed_gives_another_split() -> None:
     assert one != two
 
 
-def test_a_torn_group_is_found() -> None:
-    table = pd.DataFrame(
-        [("a-1", "a", "train"), ("a-2", "a", "test"), ("b-1", "b", "val")],
-        columns=["sample", "group", "part"],
+def test_a_torn_group_and_a_torn_image_are_found(
+    store: Store, delivery: Path, description: DatasetDescription
+) -> None:
+    take_in(store, delivery, description)
+    snapshot = cut_next(store, description)
+    split = split_snapshot(store, store.content(f"datasets/{snapshot.id}") or "")
+    assert leaks(store, split) == []
+
+    rows = store.objects.get_table(split.rows)
+    rows.loc[rows["sample"] == "tile-0003-exp2", "part"] = "moved"
+    torn = split.model_copy(update={"rows": store.objects.put_table(rows)})
+    assert leaks(store, torn) == ["tile-0003"]
+
+
+def test_the_same_image_under_two_names_is_a_leak(
+    store: Store, delivery: Path, description: DatasetDescription
+) -> None:
+    """Ingest refuses it; should it get in all the same, the check says so."""
+    batch = ingest(store, delivery, description)
+    table = store.objects.get_table(batch.rows)
+    for i in range(10):
+        copy = table.iloc[:1].assign(sample=f"copy-{i}", group=f"copy-{i}")
+        table = pd.concat([table, copy])
+    content = store.objects.put_json(
+        batch.model_dump(mode="json") | {"rows": store.objects.put_table(table)}
     )
-    assert groups_in_several_parts(table) == ["a"]
+    store.publish_once("batches/first", Record(asset="raw_images", content=content))
+    snapshot = cut_next(store, description)
+    split = split_snapshot(store, store.content(f"datasets/{snapshot.id}") or "")
+    assert "copy-0" in leaks(store, split)
 
 
 def test_a_snapshots_split_is_stable_and_repeatable(

@@ -23,19 +23,25 @@ from defect_assets.store import Digest, Record, Store
 from tests.evaluation.test_metrics import NAMES, _table
 from tests.inference.test_detector import untrained_bundle
 
+ONES = np.ones((5, 6), np.uint8)
 
-def _experiment(store: Store, dataset: str = "DS-1.0.0", evaluated: bool = True) -> Digest:
+
+def _experiment(
+    store: Store,
+    dataset: str = "DS-1.0.0",
+    evaluated: bool = True,
+    truth: np.ndarray = ONES,
+) -> Digest:
     bundle = store.objects.put_tree(untrained_bundle())
     store.publish(f"experiments/{dataset}/C-01", Record(asset="x", content=bundle))
     if evaluated:
-        ones = np.ones((5, 6), np.uint8)
         report = Report(
             dataset=dataset,
             config="C-01",
             bundle=bundle,
             split="0" * 64,
             postprocessing={"threshold": 0.5},  # type: ignore[arg-type]
-            test=summarize(_table([(ones, ones)]), NAMES.values()),
+            test=summarize(_table([(truth, truth)]), NAMES.values()),
         )
         tree = store.objects.put_tree({REPORT: report.model_dump_json().encode()})
         store.publish(f"reports/{dataset}/C-01", Record(asset="x", content=tree))
@@ -75,6 +81,12 @@ def test_what_was_trained_again_since_is_not_released(store: Store) -> None:
     other = store.objects.put_tree({"model.safetensors": b"other"})
     store.publish("experiments/DS-1.0.0/C-01", Record(asset="x", content=other))
     with pytest.raises(ReleaseRefused, match="trained again since"):
+        release(store, "v0.1.0", "DS-1.0.0", "C-01")
+
+
+def test_a_test_without_a_defect_is_no_evidence(store: Store) -> None:
+    _experiment(store, truth=np.zeros((5, 6), np.uint8))
+    with pytest.raises(ReleaseRefused, match="without a single defect"):
         release(store, "v0.1.0", "DS-1.0.0", "C-01")
 
 
