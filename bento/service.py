@@ -12,11 +12,15 @@ from bentoml.exceptions import BentoMLException
 from bentoml.validators import FileSchema
 from pydantic import BaseModel
 from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 
 from defect_assets.inference.bundle import check_bundle
 from defect_assets.inference.detector import Detector
 from defect_assets.inference.images import ImageError, decode_image, encode_png
 from defect_assets.inference.postprocessing import Defect, Verdict
+
+_HOW = "send it as in: curl -F image=@tile.jpg"
 
 # A built bento names its model here; from the source tree the newest release is served.
 _MODEL = Path(__file__).with_name("MODEL")
@@ -51,15 +55,27 @@ class UnreadableImage(BentoMLException):
     error_code = HTTPStatus.UNPROCESSABLE_ENTITY
 
 
+_parse_form = MultipartSerde.parse_request
+
+
+async def _parse_form_or_refuse(serde: MultipartSerde, request: Request, cls: Any) -> Any:
+    try:
+        return await _parse_form(serde, request, cls)
+    # Faults of the sender that BentoML would answer with a 500.
+    except (HTTPException, KeyError, OSError, UnicodeError) as error:
+        raise UnreadableImage(f"the form cannot be read ({error}); {_HOW}") from error
+
+
 async def _refuse_text(value: str | UploadFile) -> UploadFile:
     if isinstance(value, UploadFile):
         return value
-    raise UnreadableImage("image must be a file, as in: curl -F image=@tile.jpg")
+    raise UnreadableImage(f"image must be a file; {_HOW}")
 
 
 # BentoML takes text in place of a file for an address and fetches it, which would let a client
 # make this server call others.
 MultipartSerde.ensure_file = staticmethod(_refuse_text)  # type: ignore[method-assign]
+MultipartSerde.parse_request = _parse_form_or_refuse  # type: ignore[method-assign]
 
 
 @bentoml.service(name="defect_detector", traffic={"timeout": 60})

@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from defect_assets.console import ConsoleNarrator, console, example_image, summarize
 
 if TYPE_CHECKING:
+    from dagster import DagsterInstance
+
     from defect_assets.automation.road import Road
     from defect_assets.dataset.delivery import DeliveredSample
     from defect_assets.home import Home
@@ -89,13 +92,20 @@ def run(
 
 @app.command()
 def dev(
-    port: Annotated[int | None, typer.Option(help="Port of the UI.", show_default="3000")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port of the UI.", show_default="3000", min=1, max=65535)
+    ] = None,
 ) -> None:
     """Open Dagster's UI and daemon on this home."""
     from defect_assets.home import PROJECT, default_home
 
-    home = default_home()
-    home.prepare()
+    with _errors():
+        home = default_home()
+        home.prepare()
+        if not (home.dagster / "history").exists():
+            # The UI's processes would all make the database at once, and break it.
+            with home.at_work(), _instance(home):
+                pass
     os.chdir(PROJECT)  # where dg looks for the project
     _become([_tool("dg"), "dev", *(["--port", str(port)] if port else [])], home)
 
@@ -106,12 +116,15 @@ def serve(
         str | None, typer.Option(help="Which one, e.g. v0.1.0.", show_default="the newest")
     ] = None,
     port: Annotated[
-        int | None, typer.Option(help="Port to listen on.", show_default="3000, or the next free")
+        int | None,
+        typer.Option(
+            help="Port to listen on.", show_default="3000, or the next free", min=1, max=65535
+        ),
     ] = None,
 ) -> None:
     """Serve a release over HTTP with BentoML."""
     from defect_assets.home import default_home
-    from defect_assets.registry.packaging import tag
+    from defect_assets.registry.packaging import bento_folder, tag
     from defect_assets.registry.releases import releases
 
     with _errors():
@@ -122,10 +135,13 @@ def serve(
         chosen = known.get(release or list(known)[-1])
         if chosen is None:
             _fail(f"there is no release {release}; known: {', '.join(known)}")
+        if not bento_folder(home.bentoml, chosen).is_dir():
+            _fail(f"the bento of {chosen.id} is gone: run defect-assets run, which makes it again")
         port = port or _free_port(3000)
         console.print(
             f"[bold]{tag(chosen)}[/], trained on {chosen.dataset}. Analyze an image with\n"
-            f"  curl -F image=@{example_image(home)} http://localhost:{port}/analyze"
+            f"  curl -F image=@{escape(example_image(home))} http://localhost:{port}/analyze",
+            soft_wrap=True,
         )
     _become([_tool("bentoml"), "serve", tag(chosen), "--port", str(port)], home)
 
@@ -280,7 +296,10 @@ def _deliver(
     )  # fmt: skip
     written = write_delivery(home.inbox, name, counted, notes)
     count = sum(1 for _ in (written / "images").iterdir())
-    console.print(f"delivered [bold]{name}[/]: {count} images in {written}")
+    console.print(
+        f"delivered [bold]{escape(name)}[/]: {count} images in {escape(str(written))}",
+        soft_wrap=True,
+    )
 
 
 @contextmanager
@@ -289,26 +308,31 @@ def _road() -> Iterator[Road]:
     from defect_assets.home import PROJECT, default_home
 
     home = default_home()
-    home.prepare()
     os.environ.update(home.environment())
     # Sleeping, not spinning, threads: the difference is large where cores are shared.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with console.status("starting"):
-        import dagster as dg
-
         sys.path.insert(0, str(PROJECT))
         from defect_assets.automation.road import Blocked
         from defect_assets.automation.road import Road as Walk
         from definitions import defs
 
     narrator = ConsoleNarrator()
-    with dg.DagsterInstance.from_config(str(home.dagster)) as instance:
+    with home.at_work(), _instance(home) as instance:
         try:
             yield Walk(home, defs, instance, narrator)
         except Blocked as blocked:
             _fail(str(blocked))
         finally:
             narrator.stop()
+
+
+def _instance(home: Home) -> DagsterInstance:
+    """Open the home's Dagster instance; where there is none yet, make it."""
+    import dagster as dg
+
+    home.prepare()
+    return dg.DagsterInstance.from_config(str(home.dagster))
 
 
 def _walk(road: Road, configs: list[str]) -> None:
@@ -329,12 +353,16 @@ def _errors() -> Iterator[None]:
     from defect_assets.dataset.magnetic_tiles import LayoutError
     from defect_assets.home import HomeError
     from defect_assets.settings import SettingsError
+    from defect_assets.store import Corrupted, NotInStore, RefConflict
 
     try:
         yield
     except (
+        Corrupted,
         DeliveryExists,
         DeliveryRefused,
+        NotInStore,
+        RefConflict,
         HomeError,
         LayoutError,
         SettingsError,
@@ -346,7 +374,9 @@ def _errors() -> Iterator[None]:
 
 
 def _fail(message: str) -> NoReturn:
-    Console(stderr=True, highlight=False).print(f"[bold red]error:[/] {message}", soft_wrap=True)
+    Console(stderr=True, highlight=False).print(
+        f"[bold red]error:[/] {escape(message)}", soft_wrap=True
+    )
     raise typer.Exit(1)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -22,16 +23,16 @@ class ConsoleNarrator:
         self._title = ""
 
     def start(self, asset: str, partition: str | None, why: str) -> None:
-        self._title = f"{asset} {_plain(partition)}".strip()
-        self._status.update(f"[bold]{self._title}[/] [dim]({why})[/]")
+        self._title = escape(f"{asset} {_plain(partition)}".strip())
+        self._status.update(f"[bold]{self._title}[/] [dim]({escape(why)})[/]")
         self._status.start()
         if not console.is_terminal:
-            console.print(f"… {self._title} ({why})")
+            console.print(f"… {self._title} ({escape(why)})", soft_wrap=True)
 
     def say(self, message: str) -> None:
-        self._status.update(f"[bold]{self._title}[/] [dim]{message}[/]")
+        self._status.update(f"[bold]{self._title}[/] [dim]{escape(message)}[/]")
         if not console.is_terminal:
-            console.print(f"    {message}")
+            console.print(f"    {escape(message)}", soft_wrap=True)
 
     def stop(self) -> None:
         """Leave the terminal as it was."""
@@ -59,17 +60,20 @@ def summarize(home: Home, release: Release) -> None:
     table.add_row("model", f"{release.id} ({short(release.bundle)})")
     table.add_row("test", f"{m.images} images of {m.groups} parts never seen in training")
     table.add_row("Dice, IoU", f"[bold]{_shown(m.dice)}[/], {_shown(m.iou)} (pooled over pixels)")
-    table.add_row("per class", "  ".join(f"{n} {_shown(s.dice, 2)}" for n, s in m.classes.items()))
+    table.add_row(
+        "per class", "  ".join(f"{escape(n)} {_shown(s.dice, 2)}" for n, s in m.classes.items())
+    )
     page = home.reports / f"{release.dataset}-{release.config}" / "report.html"
-    table.add_row("report", str(page))
+    table.add_row("report", escape(str(page)))
     console.print()
-    console.print(table)
-    prefix = "" if home.root == PROJECT / "home" else f"DEFECT_HOME={home.root} "
+    console.print(table, soft_wrap=True)
+    prefix = "" if home.root == PROJECT / "home" else f"DEFECT_HOME={escape(str(home.root))} "
     console.print("\n[bold]Go on with[/]")
     console.print(f"  {prefix}make dev      open Dagster's UI", soft_wrap=True)
     console.print(f"  {prefix}make serve    serve {release.id}", soft_wrap=True)
     console.print(
-        f"  curl -F image=@{example_image(home)} http://localhost:3000/analyze", soft_wrap=True
+        f"  curl -F image=@{escape(example_image(home))} http://localhost:3000/analyze",
+        soft_wrap=True,
     )
 
 

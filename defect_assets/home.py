@@ -1,7 +1,10 @@
 """Where things lie: the checkout with its configurations, the home with all that is produced."""
 
+import fcntl
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,6 +112,30 @@ class Home:
         for folder in (self.inbox, self.dagster, self.bentoml, self.reports):
             folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(CONFIGS / "dagster.yaml", self.dagster / "dagster.yaml")
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Keep others from walking the road on this home meanwhile.
+
+        Raises
+        ------
+        HomeError
+            If another process is at it.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / ".at-work").open("a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.seek(0)
+                raise HomeError(
+                    f"process {lock.read().strip() or '(unknown)'} is at work on {self.root} "
+                    "already; wait until it is done, or stop it"
+                ) from None
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
+            yield
 
     def environment(self) -> dict[str, str]:
         """Return the variables with which Dagster's and BentoML's own commands use this home."""

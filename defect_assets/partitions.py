@@ -26,6 +26,25 @@ def experiment_key(dataset: str, config: str) -> dg.MultiPartitionKey:
     return dg.MultiPartitionKey({"config": config, "dataset": dataset})
 
 
+def ref_of(asset: str, partition: str | None) -> str:
+    """Return the name in the store under which an asset's partition is published."""
+    if asset in ("trained_model", "evaluation_report"):
+        assert partition is not None
+        config, dataset = partition.split("|")
+        folder = "experiments" if asset == "trained_model" else "reports"
+        return f"{folder}/{dataset}/{config}"
+    names = {
+        "python_environment": "environment",
+        "training_config": f"configs/{partition}",
+        "raw_images": f"batches/{partition}",
+        "dataset_manifest": f"datasets/{partition}",
+        "dataset_split": f"splits/{partition}",
+        "model_release": f"releases/{partition}",
+        "defect_bento": f"bentos/{partition}",
+    }
+    return names[asset]
+
+
 def experiment_of(context: dg.AssetExecutionContext) -> tuple[str, str]:
     """Return the dataset and the config of the experiment that is being materialized."""
     key = context.partition_key

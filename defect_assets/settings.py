@@ -25,7 +25,7 @@ def read_settings(path: Path, model: type[Settings]) -> Settings:
         return model.model_validate(yaml.safe_load(path.read_text()) or {})
     except OSError as error:
         raise SettingsError(f"{path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise SettingsError(f"{path} is not YAML: {error}") from error
     except ValidationError as error:
         raise SettingsError(f"{path}: {explain(error)}") from error

@@ -69,6 +69,27 @@ def test_a_second_dataset_in_one_home_is_refused(tmp_path: Path) -> None:
     assert "a home holds one dataset" in result.output
 
 
+def test_what_people_write_is_not_markup(tmp_path: Path) -> None:
+    source = tmp_path / "p[line-a]"
+    (source / "images").mkdir(parents=True)
+    (tmp_path / "c[bold].yaml").write_text("1: scratch\n")
+    arguments = ["import", "folder", str(source), "--class-map", str(tmp_path / "c[bold].yaml")]
+    result = runner.invoke(app, arguments)
+    assert result.exit_code == 1
+    assert "the delivery p[line-a] is refused" in result.output
+    result = runner.invoke(app, [*arguments, "--dataset", "My Parts"])
+    assert "c[bold].yaml: name: String should match pattern '^[a-z0-9]" in result.output
+
+
+def test_two_runs_at_once_do_not_meet(tmp_path: Path) -> None:
+    from defect_assets.home import default_home
+
+    with default_home().at_work():
+        result = runner.invoke(app, ["run"])
+    assert result.exit_code == 1
+    assert "is at work on" in result.output
+
+
 def test_the_environment_can_be_sourced(tmp_path: Path) -> None:
     result = runner.invoke(app, ["env"])
     assert f"export DAGSTER_HOME={tmp_path}/home/dagster" in result.output

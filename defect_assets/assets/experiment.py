@@ -195,6 +195,7 @@ def _read_split(store: Store, dataset: str) -> tuple[Digest, Split, Snapshot]:
     if digest is None:
         raise dg.Failure(f"{dataset} is not split yet: materialize dataset_split first")
     split = read_split(store, digest)
+    snapshot = read_snapshot(store, split.snapshot)
     empty = [part for part in PARTS if not split.groups[part]]
     if empty:
         raise dg.Failure(
@@ -202,4 +203,8 @@ def _read_split(store: Store, dataset: str) -> tuple[Digest, Split, Snapshot]:
             f"{sum(split.groups.values())} parts are too few, deliver more",
             allow_retries=False,
         )
-    return digest, split, read_snapshot(store, split.snapshot)
+    if set(split.counts["train"]) <= {snapshot.description.defect_free}:
+        raise dg.Failure(
+            f"{dataset} has no defective image to learn from; deliver some", allow_retries=False
+        )
+    return digest, split, snapshot

@@ -13,7 +13,7 @@ from defect_assets.assets.publishing import (
     result_of,
 )
 from defect_assets.dataset.batch import REF, Batch, ingest, read_batch, same_samples
-from defect_assets.dataset.delivery import COMPLETE, DeliveryRefused
+from defect_assets.dataset.delivery import COMPLETE, DeliveryRefused, check_name
 from defect_assets.dataset.description import DatasetDescription
 from defect_assets.dataset.images import read_images
 from defect_assets.dataset.pictures import contact_sheet, overlay
@@ -69,7 +69,7 @@ def _take_in(
     home: Home, store: Store, name: str, description: DatasetDescription
 ) -> tuple[Digest, Batch]:
     """Ingest a delivery; one that was taken in before must not have changed, or may be gone."""
-    folder = home.inbox / name
+    folder = home.inbox / check_name(name)
     known = store.content(f"{REF}{name}")
     if known and not folder.exists():
         return known, read_batch(store, known)

@@ -11,13 +11,15 @@ from typing import Any, Protocol
 
 import dagster as dg
 from dagster._core.events.log import EventLogEntry
+from dagster_shared.error import SerializableErrorInfo
 
 from defect_assets.assets.environment import config_digest, environment_digest
 from defect_assets.automation.staleness import why_stale
 from defect_assets.dataset.delivery import deliveries
 from defect_assets.dataset.snapshot import CutRefused, latest_version, next_snapshot
 from defect_assets.home import Home, HomeError
-from defect_assets.partitions import batches, datasets, experiment_key, releases
+from defect_assets.partitions import batches, datasets, experiment_key, ref_of, releases
+from defect_assets.registry.packaging import bento_folder
 from defect_assets.registry.releases import Release, find_release, next_release
 from defect_assets.registry.releases import releases as all_releases
 from defect_assets.settings import SettingsError
@@ -132,9 +134,12 @@ class Road:
             name,
             {"ops": {"model_release": {"config": {"dataset": dataset, "config": config}}}},
         )
-        self._refresh("defect_bento", name)
         released = find_release(store, name)
         assert released is not None
+        if bento_folder(self.home.bentoml, released).is_dir():
+            self._refresh("defect_bento", name)
+        else:
+            self._materialize("defect_bento", name, "not in BentoML's store")
         return released
 
     def _register(self, definition: dg.DynamicPartitionsDefinition, keys: list[str]) -> None:
@@ -153,9 +158,7 @@ class Road:
         ).records
         materialization = event[0].asset_materialization if event else None
         tags = (materialization.tags or {}) if materialization else {}
-        if not materialization:
-            self._materialize(asset, partition, "not there yet")
-        elif tags.get("dagster/data_version") != digest:
+        if materialization and tags.get("dagster/data_version") != digest:
             self._materialize(asset, partition, "it changed")
         else:
             self._refresh(asset, partition)
@@ -164,6 +167,8 @@ class Road:
         self, asset: str, partition: str | None, run_config: dict[str, Any] | None = None
     ) -> None:
         why = why_stale(self.instance, self.defs, asset, partition)
+        if why is None and self.home.store().refs.get(ref_of(asset, partition)) is None:
+            why = "no longer in the store"
         if why:
             self._materialize(asset, partition, why, run_config)
 
@@ -200,13 +205,19 @@ class Road:
 
 def _why_failed(result: dg.ExecuteInProcessResult) -> str:
     for event in result.all_events:
+        if event.is_job_failure and _interrupted(event.job_failure_data.error):
+            raise KeyboardInterrupt
         if event.is_step_failure:
             failure = event.step_failure_data
+            if _interrupted(failure.error):
+                raise KeyboardInterrupt
             if failure.user_failure_data and failure.user_failure_data.description:
                 return failure.user_failure_data.description
-            if failure.error and failure.error.cls_name == "DagsterExecutionInterruptedError":
-                raise KeyboardInterrupt
             if failure.error:
                 cause = failure.error.cause or failure.error
                 return cause.message.strip()
     return f"run {result.run_id} failed: look at it in the UI"
+
+
+def _interrupted(error: SerializableErrorInfo | None) -> bool:
+    return error is not None and error.cls_name == "DagsterExecutionInterruptedError"

@@ -13,6 +13,7 @@ A file's stem is the sample's id. `read_delivery` finds all that is wrong before
 """
 
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -26,11 +27,13 @@ import yaml
 from defect_assets.dataset.description import DatasetDescription
 from defect_assets.dataset.masks import decode_mask
 from defect_assets.inference.images import ImageError, decode_image
+from defect_assets.settings import SettingsError
 from defect_assets.store import Digest, digest_of
 
 COMPLETE = "_COMPLETE"
 COLUMNS = ("sample", "class", "group", "exposure")
 PARTIAL = ".partial-"
+_DELIVERY_NAME = re.compile(r"\w[\w .+-]{0,99}")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
@@ -299,7 +302,10 @@ def write_delivery(inbox: Path, name: str, samples: Iterable[DeliveredSample], n
     ------
     DeliveryExists
         If the inbox has a delivery of this name.
+    SettingsError
+        If the name cannot be a delivery's.
     """
+    check_name(name)
     folder = inbox / name
     if folder.exists():
         raise DeliveryExists(
@@ -321,6 +327,24 @@ def write_delivery(inbox: Path, name: str, samples: Iterable[DeliveredSample], n
     (partial / COMPLETE).touch()
     partial.rename(folder)
     return folder
+
+
+def check_name(name: str) -> str:
+    """Return a delivery's name if it can be one.
+
+    It is the name of a folder, of a partition in Dagster and of a reference in the store.
+
+    Raises
+    ------
+    SettingsError
+        If it cannot.
+    """
+    if not _DELIVERY_NAME.fullmatch(name):
+        raise SettingsError(
+            f"{name!r} cannot be the name of a delivery: take letters, digits, spaces and . _ - + "
+            "only, at most 100 of them, beginning with a letter or a digit"
+        )
+    return name
 
 
 def deliveries(inbox: Path) -> Iterator[str]:

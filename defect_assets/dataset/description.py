@@ -17,7 +17,7 @@ class DefectClass(BaseModel):
 
     id: int = Field(ge=1, le=254)
     """Its number in our masks; the classes are numbered 1, 2, 3 …"""
-    name: str = Field(min_length=1)
+    name: str = Field(pattern=r"^\w[\w .-]*$")
     color: str = Field(pattern=r"^#[0-9a-fA-F]{6}$")
     """How it is drawn, as #rrggbb."""
     value: int | None = Field(default=None, ge=1, le=255)
@@ -48,7 +48,7 @@ class DatasetDescription(BaseModel):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     """What the images show, e.g. ``magnetic-tiles``. A home holds one dataset."""
-    defect_free: str = "Free"
+    defect_free: str = Field(default="Free", pattern=r"^\w[\w .-]*$")
     """The class of images without a defect."""
     classes: tuple[DefectClass, ...] = Field(min_length=1)
     masks: Literal["soft", "indexed"] = "soft"

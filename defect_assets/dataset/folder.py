@@ -28,12 +28,13 @@ def describe(name: str, class_map: Path) -> DatasetDescription:
     """
     try:
         values = yaml.safe_load(class_map.read_text())
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SettingsError(f"{class_map} cannot be read: {error}") from error
     if (
         not isinstance(values, dict)
         or not values
-        or not all(isinstance(value, int) and 1 <= value <= 255 for value in values)
+        or not all(type(value) is int and 1 <= value <= 255 for value in values)
+        or not all(isinstance(class_name, str) for class_name in values.values())
     ):
         raise SettingsError(
             f"{class_map} must map mask values (1 to 255) to class names, e.g. '1: scratch'"
@@ -49,7 +50,7 @@ def describe(name: str, class_map: Path) -> DatasetDescription:
             masks="soft" if len(values) == 1 else "indexed",
         )
     except ValidationError as error:
-        raise SettingsError(f"{class_map}: {explain(error)}") from error
+        raise SettingsError(f"{name} with {class_map}: {explain(error)}") from error
 
 
 def delivered(folder: Path, description: DatasetDescription) -> list[DeliveredSample]:

@@ -10,8 +10,8 @@ from defect_assets.dataset.images import LabelledImage
 from defect_assets.evaluation.overlap import dice, iou
 from defect_assets.inference.postprocessing import Analysis
 
-ANY = "any"
-"""Stands for 'any class of defect' among the class names."""
+ANY = "*"
+"""Stands for any class of defect among the class names, none of which can be called so."""
 
 
 class ClassScore(BaseModel):

@@ -87,7 +87,7 @@ class Detector:
 
     def _interpret(self, probabilities: np.ndarray, size: tuple[int, ...]) -> Analysis:
         height, width = size
-        full = np.stack(
-            [cv2.resize(p, (width, height), interpolation=cv2.INTER_LINEAR) for p in probabilities]
-        )
+        full = np.empty((len(probabilities), height, width), np.float32)
+        for channel, small in zip(full, probabilities, strict=True):
+            cv2.resize(small, (width, height), dst=channel, interpolation=cv2.INTER_LINEAR)
         return self.spec.postprocessing(full, self.spec.class_map)

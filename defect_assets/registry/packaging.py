@@ -74,6 +74,11 @@ def tag(release: Release) -> str:
     return f"{NAME}:{release.id}"
 
 
+def bento_folder(bentoml_home: Path, release: Release) -> Path:
+    """Return where BentoML keeps the bento of a release."""
+    return bentoml_home / "bentos" / NAME / release.id
+
+
 def build(staged: Path, digest: Digest, release: Release, bentoml_home: Path) -> str:
     """Build the bento from what `stage` wrote; what is there already is not built again.
 

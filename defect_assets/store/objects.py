@@ -47,7 +47,10 @@ class Objects:
         """
         data = self._backend.read(_object_key(digest))
         if digest_of(data) != digest:
-            raise Corrupted(f"object {digest} does not have its digest: the store is damaged")
+            raise Corrupted(
+                f"the store is damaged: {_object_key(digest)} does not have its digest; remove "
+                "that file and take in or compute again what it held"
+            )
         return data
 
     def __contains__(self, digest: Digest) -> bool:
@@ -93,9 +96,11 @@ class Objects:
         try:
             table = pd.read_parquet(io.BytesIO(data))
         except Exception as error:  # pyarrow raises many kinds for damaged files
-            raise Corrupted(f"table {digest} cannot be read: {error}") from error
+            raise Corrupted(
+                f"the store is damaged: {_table_key(digest)} cannot be read ({error})"
+            ) from error
         if table_digest(table) != digest:
-            raise Corrupted(f"table {digest} does not have its digest: the store is damaged")
+            raise Corrupted(f"the store is damaged: {_table_key(digest)} does not have its digest")
         return table
 
 

@@ -10,7 +10,7 @@ import yaml
 from defect_assets.assets import environment
 from defect_assets.assets.experiment import report_folder
 from defect_assets.home import Home
-from defect_assets.partitions import experiment_key
+from defect_assets.partitions import experiment_key, ref_of
 from definitions import defs
 from tests.conftest import deliver
 
@@ -100,6 +100,7 @@ def test_the_road_leaves_every_digest_in_dagster_and_in_the_store(platform: Plat
         ("model_release", "v0.1.0", "releases/v0.1.0"),
         ("defect_bento", "v0.1.0", "bentos/v0.1.0"),
     ]
+    assert [ref_of(asset, partition) for asset, partition, _ in road] == [r for _, _, r in road]
     store = platform.home.store()
     for asset, partition, ref in road:
         result = platform.materialize(asset, partition)
@@ -176,6 +177,40 @@ def test_a_step_too_early_says_what_comes_first(
 ) -> None:
     platform.instance.add_dynamic_partitions("dataset", ["DS-1.0.0"])
     assert says in failure(platform.materialize(asset, partition)).description
+
+
+def test_a_model_is_not_tested_on_what_it_may_have_seen(platform: Platform) -> None:
+    deliver(platform.home.inbox, "first", 1, 16)
+    experiment = experiment_key("DS-1.0.0", "C-01")
+    for asset, partition in [
+        ("raw_images", "first"),
+        ("dataset_manifest", "DS-1.0.0"),
+        ("dataset_split", "DS-1.0.0"),
+        ("training_config", "C-01"),
+        ("trained_model", experiment),
+    ]:
+        assert platform.materialize(asset, partition).success
+    store = platform.home.store()
+    record = store.record("splits/DS-1.0.0")
+    assert record is not None
+    other = store.objects.get_json(record.content)
+    other["policy"]["seed"] = 99
+    moved = record.model_copy(update={"content": store.objects.put_json(other)})
+    store.publish("splits/DS-1.0.0", moved)
+    said = failure(platform.materialize("evaluation_report", experiment)).description
+    assert "may have seen what is now for testing: materialize trained_model first" in said
+
+
+def test_too_few_parts_are_refused_before_the_training(platform: Platform) -> None:
+    deliver(platform.home.inbox, "first", 1, 2)
+    platform.materialize("raw_images", "first")
+    platform.materialize("dataset_manifest", "DS-1.0.0")
+    platform.materialize("dataset_split", "DS-1.0.0")
+    platform.materialize("training_config", "C-01")
+    said = failure(
+        platform.materialize("trained_model", experiment_key("DS-1.0.0", "C-01"))
+    ).description
+    assert "no images for test: 2 parts are too few" in said
 
 
 def test_a_delivery_still_being_copied_is_not_taken(platform: Platform) -> None:

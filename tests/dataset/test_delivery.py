@@ -18,6 +18,7 @@ from defect_assets.dataset.delivery import (
 )
 from defect_assets.dataset.description import DatasetDescription
 from defect_assets.dataset.synthetic import synthetic_samples
+from defect_assets.settings import SettingsError
 from defect_assets.store import Store
 
 
@@ -258,6 +259,14 @@ def test_a_delivery_appears_whole_or_not_at_all(inbox: Path) -> None:
     assert list(deliveries(inbox)) == ["broken"]
     with pytest.raises(DeliveryExists):
         write_delivery(inbox, "broken", synthetic_samples(0, 1, 1), "")
+
+
+@pytest.mark.parametrize("name", ["../out", "/abs", "a/b", ".hidden", "a\\b", "", "a" * 101, "a\n"])
+def test_a_name_that_leaves_the_inbox_is_refused(inbox: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(SettingsError, match="cannot be the name of a delivery"):
+        write_delivery(inbox, name, synthetic_samples(0, 1, 1), "")
+    assert (tmp_path / "out").exists()
 
 
 def test_deliveries_that_are_not_complete_are_not_listed(inbox: Path) -> None:

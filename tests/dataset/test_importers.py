@@ -198,7 +198,20 @@ def test_deep_masks_keep_their_values(any_folder: Path, tmp_path: Path) -> None:
         folder_importer.delivered(any_folder, description)
 
 
-@pytest.mark.parametrize("text", ["- scratch", "scratch: 1", "0: background", "{}", "1: ["])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "- scratch",
+        "scratch: 1",
+        "0: background",
+        "{}",
+        "1: [",
+        "yes: scratch",
+        "1:",
+        "1: [a, b]",
+        "1: '*'",
+    ],
+)
 def test_what_is_no_class_map_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "classes.yaml"
     path.write_text(text)

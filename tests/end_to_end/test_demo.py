@@ -77,6 +77,19 @@ def test_a_changed_configuration_trains_again_and_nothing_before_it(
     assert "All is up to date" in changed.cli("run").stdout
 
 
+def test_what_is_gone_is_made_again(demo: Checkout, copy_checkout: Callable[[], Checkout]) -> None:
+    checkout = copy_checkout()
+    shutil.copytree(demo.home, checkout.home)
+    shutil.rmtree(checkout.home / "bentoml")
+    assert _materialized(checkout.cli("run").stdout) == ["defect_bento"]
+    shutil.rmtree(checkout.home / "store")
+    again = _materialized(checkout.cli("run").stdout)
+    assert again[0] == "python_environment"
+    assert again.count("raw_images") == 2
+    assert again[-1] == "defect_bento"
+    assert "All is up to date" in checkout.cli("run").stdout
+
+
 def test_a_new_delivery_becomes_the_next_version(
     demo: Checkout, copy_checkout: Callable[[], Checkout]
 ) -> None:

@@ -106,6 +106,23 @@ def test_a_missing_image_is_refused(service: str) -> None:
     assert "image" in json.dumps(reply)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "multipart/form-data",
+        "multipart/form-data; boundary=",
+        "multipart/form-data; boundary=x",
+        "multipart/form-data; boundary=y",
+    ],
+)
+def test_a_form_that_cannot_be_read_is_refused(service: str, content: str) -> None:
+    body = b"--x\r\nContent-Disposition: form-data\r\n\r\nno name\r\n--x--\r\n"
+    request = urllib.request.Request(f"{service}/analyze", body, {"Content-Type": content})
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=60)
+    assert 400 <= refused.value.code < 500
+
+
 def test_an_address_is_not_fetched(service: str) -> None:
     asked = []
 
