@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from defect_assets.home import Home
-from tests.end_to_end.conftest import Checkout, tool
+from tests.end_to_end.conftest import Checkout, free_port, tool
 
 pytestmark = pytest.mark.slow
 
@@ -46,11 +46,7 @@ def tiles(demo: Checkout, count: int) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def service(demo: Checkout) -> Iterator[str]:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [tool("bentoml"), "serve", "defect_detector:v0.1.0", "--port", str(port)]
     with demo.background(command, f"http://127.0.0.1:{port}/readyz"):
         yield f"http://127.0.0.1:{port}"
@@ -140,8 +136,9 @@ def test_an_address_is_not_fetched(service: str) -> None:
     assert asked == []
 
 
-def test_the_source_tree_serves_the_newest_release(demo: Checkout, port: int) -> None:
+def test_the_source_tree_serves_the_newest_release(demo: Checkout) -> None:
     """Plain ``bentoml serve`` in ``bento/``."""
+    port = free_port()
     address = f"http://127.0.0.1:{port}"
     command = [tool("bentoml"), "serve", "--port", str(port)]
     with demo.background(command, f"{address}/readyz", folder=demo.root / "bento"):

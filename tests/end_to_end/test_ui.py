@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from tests.end_to_end.conftest import Checkout
+from tests.end_to_end.conftest import Checkout, free_port
 
 pytestmark = [
     pytest.mark.slow,
@@ -17,11 +17,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def ui(demo: Checkout) -> Iterator[str]:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "defect_assets", "dev", "--port", str(port)]
     with demo.background(command, f"http://127.0.0.1:{port}/server_info"):
         yield f"http://127.0.0.1:{port}"
