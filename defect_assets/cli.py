@@ -395,4 +395,5 @@ def _tool(name: str) -> str:
 
 def _become(command: list[str], home: Home) -> NoReturn:
     sys.stdout.flush()
-    os.execve(command[0], command, {**os.environ, **home.environment()})
+    environment = {**os.environ, **home.environment(), "VIRTUAL_ENV": sys.prefix}
+    os.execve(command[0], command, environment)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 if TYPE_CHECKING:
     from defect_assets.home import Home
@@ -54,19 +53,19 @@ def summarize(home: Home, release: Release) -> None:
     from defect_assets.store import short
 
     m = release.metrics
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_row("dataset", release.dataset)
-    table.add_row("config", release.config)
-    table.add_row("model", f"{release.id} ({short(release.bundle)})")
-    table.add_row("test", f"{m.images} images of {m.groups} parts never seen in training")
-    table.add_row("Dice, IoU", f"[bold]{_shown(m.dice)}[/], {_shown(m.iou)} (pooled over pixels)")
-    table.add_row(
-        "per class", "  ".join(f"{escape(n)} {_shown(s.dice, 2)}" for n, s in m.classes.items())
-    )
     page = home.reports / f"{release.dataset}-{release.config}" / "report.html"
-    table.add_row("report", escape(str(page)))
+    rows = {
+        "dataset": release.dataset,
+        "config": release.config,
+        "model": f"{release.id} ({short(release.bundle)})",
+        "test": f"{m.images} images of {m.groups} parts never seen in training",
+        "Dice, IoU": f"[bold]{_shown(m.dice)}[/], {_shown(m.iou)} (pooled over pixels)",
+        "per class": "  ".join(f"{escape(n)} {_shown(s.dice, 2)}" for n, s in m.classes.items()),
+        "report": escape(str(page)),
+    }
     console.print()
-    console.print(table, soft_wrap=True)
+    for name, value in rows.items():
+        console.print(f"[dim]{name:<11}[/]{value}", soft_wrap=True)
     prefix = "" if home.root == PROJECT / "home" else f"DEFECT_HOME={escape(str(home.root))} "
     console.print("\n[bold]Go on with[/]")
     console.print(f"  {prefix}make dev      open Dagster's UI", soft_wrap=True)
