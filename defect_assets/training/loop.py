@@ -76,7 +76,7 @@ def train(
 ) -> TrainingResult:
     """Train a network.
 
-    The same configuration, data and machine give the same weights, bit for bit.
+    On a CPU, the same configuration, data and machine give the same weights, bit for bit.
 
     Parameters
     ----------
