@@ -86,15 +86,17 @@ def run(
     Ingests, cuts the next dataset version, splits, trains, evaluates, releases and builds the
     bento. What is up to date is left alone; an interrupted run goes on where it stopped.
     """
-    with _errors(), _road() as road:
-        _walk(road, config or ["C-01"])
+    from defect_assets.home import default_home
+
+    with _errors():
+        default_home().description()  # before anything is made of a home that is none
+        with _road() as road:
+            _walk(road, config or ["C-01"])
 
 
 @app.command()
 def dev(
-    port: Annotated[
-        int | None, typer.Option(help="Port of the UI.", show_default="3000", min=1, max=65535)
-    ] = None,
+    port: Annotated[int, typer.Option(help="Port of the UI.", min=1, max=65535)] = 3001,
 ) -> None:
     """Open Dagster's UI and daemon on this home."""
     from defect_assets.home import PROJECT, default_home
@@ -107,7 +109,8 @@ def dev(
             with home.at_work(), _instance(home):
                 pass
     os.chdir(PROJECT)  # where dg looks for the project
-    _become([_tool("dg"), "dev", *(["--port", str(port)] if port else [])], home)
+    console.print(f"Dagster's UI comes up at http://localhost:{port}")
+    _become([_tool("dg"), "dev", "--port", str(port)], home)
 
 
 @app.command()
@@ -121,6 +124,13 @@ def serve(
             help="Port to listen on.", show_default="3000, or the next free", min=1, max=65535
         ),
     ] = None,
+    host: Annotated[
+        str,
+        typer.Option(
+            help="Address to listen on; 0.0.0.0: all, so that the network reaches it. "
+            "It asks nobody who they are."
+        ),
+    ] = "127.0.0.1",
 ) -> None:
     """Serve a release over HTTP with BentoML."""
     from defect_assets.home import default_home
@@ -137,13 +147,16 @@ def serve(
             _fail(f"there is no release {release}; known: {', '.join(known)}")
         if not bento_folder(home.bentoml, chosen).is_dir():
             _fail(f"the bento of {chosen.id} is gone: run defect-assets run, which makes it again")
-        port = port or _free_port(3000)
+        if port is None:
+            port = _free_port(3000)
+            if port != 3000:
+                console.print(f"Port 3000 is taken; the service listens on [bold]{port}[/].")
         console.print(
             f"[bold]{tag(chosen)}[/], trained on {chosen.dataset}. Analyze an image with\n"
             f"  curl -F image=@{escape(example_image(home))} http://localhost:{port}/analyze",
             soft_wrap=True,
         )
-    _become([_tool("bentoml"), "serve", tag(chosen), "--port", str(port)], home)
+    _become([_tool("bentoml"), "serve", tag(chosen), "--host", host, "--port", str(port)], home)
 
 
 @app.command()

@@ -58,7 +58,9 @@ def summarize(home: Home, release: Release) -> None:
         "dataset": release.dataset,
         "config": release.config,
         "model": f"{release.id} ({short(release.bundle)})",
-        "test": f"{m.images} images of {m.groups} parts never seen in training",
+        "test": f"{m.images} images of {m.groups} parts never seen in training"
+        if m.grouped
+        else f"{m.images} images, each taken for a part of its own: were they?",
         "Dice, IoU": f"[bold]{_shown(m.dice)}[/], {_shown(m.iou)} (pooled over pixels)",
         "per class": "  ".join(f"{escape(n)} {_shown(s.dice, 2)}" for n, s in m.classes.items()),
         "report": escape(str(page)),

@@ -84,6 +84,7 @@ def test_what_people_write_is_not_markup(tmp_path: Path) -> None:
 def test_two_runs_at_once_do_not_meet(tmp_path: Path) -> None:
     from defect_assets.home import default_home
 
+    assert runner.invoke(app, ["import", "synthetic", "--tiles", "1"]).exit_code == 0
     with default_home().at_work():
         result = runner.invoke(app, ["run"])
     assert result.exit_code == 1

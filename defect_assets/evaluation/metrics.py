@@ -57,6 +57,11 @@ class Metrics(BaseModel):
     uncertain: float
     """Share of all images with the verdict uncertain."""
 
+    @property
+    def grouped(self) -> bool:
+        """Whether any part has several images; if not, perhaps nobody said which do."""
+        return self.groups < self.images
+
 
 def count_image(truth: LabelledImage, analysis: Analysis, class_map: dict[int, str]) -> dict:
     """Return one row of the table that `summarize` takes: the counts of one image.

@@ -108,6 +108,7 @@ def build(staged: Path, digest: Digest, release: Release, bentoml_home: Path) ->
         name=NAME,
         version=release.id,
         labels=labels,
+        description=release.note,
         build_ctx=str(staged / "source"),
         include=["service.py", "MODEL", "defect_assets/**/*.py"],
         python={"requirements_txt": "./requirements.lock", "lock_packages": False},

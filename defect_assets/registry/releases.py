@@ -44,7 +44,8 @@ class Release(BaseModel):
         return (
             f"# {self.id}\n\n"
             f"Trained on {self.dataset} with {self.config}; model `{short(self.bundle)}`.\n\n"
-            f"Test split, {m.images} images of {m.groups} parts that training never saw: "
+            f"Test split, {m.images} images of {m.groups} parts "
+            f"{'that training never saw' if m.grouped else '(no groups given)'}: "
             f"Dice {_shown(m.dice)}, IoU {_shown(m.iou)}, "
             f"macro Dice {_shown(m.macro_dice)}.\n\n"
             "| class | Dice | recall | images | parts |\n|---|---|---|---|---|\n"

@@ -94,7 +94,7 @@ def test_the_note_says_what_it_was_made_of_and_how_good_it_is(store: Store) -> N
     _experiment(store)
     note = release(store, "v0.1.0", "DS-1.0.0", "C-01").note
     assert "DS-1.0.0 with C-01" in note
-    assert "1 images of 1 parts that training never saw: Dice 1.000" in note
+    assert "1 images of 1 parts (no groups given): Dice 1.000" in note
 
 
 @pytest.fixture
