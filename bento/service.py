@@ -22,7 +22,7 @@ from defect_assets.inference.postprocessing import Defect, Verdict
 
 _HOW = "send it as in: curl -F image=@tile.jpg"
 
-# A built bento names its model here; from the source tree the newest release is served.
+# A built bento names its model here; from the source tree the model packed last is served.
 _MODEL = Path(__file__).with_name("MODEL")
 MODEL_TAG = _MODEL.read_text().strip() if _MODEL.exists() else "defect_detector:latest"
 

@@ -53,7 +53,7 @@ def summarize(home: Home, release: Release) -> None:
     from defect_assets.store import short
 
     m = release.metrics
-    page = home.reports / f"{release.dataset}-{release.config}" / "report.html"
+    page = home.report(release.dataset, release.config) / "report.html"
     rows = {
         "dataset": release.dataset,
         "config": release.config,

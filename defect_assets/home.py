@@ -10,10 +10,9 @@ from pathlib import Path
 
 from defect_assets.dataset.description import (
     DatasetDescription,
-    read_description,
     write_description,
 )
-from defect_assets.settings import SettingsError
+from defect_assets.settings import SettingsError, read_settings
 from defect_assets.store import Store, open_store
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -61,6 +60,10 @@ class Home:
         """Reports as files, to be opened in a browser; the store holds them too."""
         return self.root / "reports"
 
+    def report(self, dataset: str, config: str) -> Path:
+        """Return the folder of an experiment's report."""
+        return self.reports / f"{dataset}-{config}"
+
     def store(self) -> Store:
         """Open the home's store."""
         return open_store(str(self.root / "store"))
@@ -80,7 +83,7 @@ class Home:
                 f"{self.root} holds no dataset yet: import one first, "
                 "e.g. defect-assets import synthetic"
             )
-        return read_description(self.dataset)
+        return read_settings(self.dataset, DatasetDescription)
 
     def hold(self, description: DatasetDescription) -> None:
         """Make this the home of a dataset, or make sure that it is.
@@ -164,4 +167,4 @@ def known_description(name: str) -> DatasetDescription:
     if not path.exists():
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
         raise SettingsError(f"{name} is not described in {path.parent}; known: {known}")
-    return read_description(path)
+    return read_settings(path, DatasetDescription)

@@ -26,7 +26,7 @@ def experiment_key(dataset: str, config: str) -> dg.MultiPartitionKey:
     return dg.MultiPartitionKey({"config": config, "dataset": dataset})
 
 
-def ref_of(asset: str, partition: str | None) -> str:
+def published_as(asset: str, partition: str | None) -> str:
     """Return the name in the store under which an asset's partition is published."""
     if asset in ("trained_model", "evaluation_report"):
         assert partition is not None

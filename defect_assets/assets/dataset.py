@@ -8,6 +8,7 @@ from defect_assets.assets.publishing import (
     counts_table,
     environment_of,
     record_of,
+    ref_of,
     refuse,
     result_of,
 )
@@ -49,7 +50,7 @@ def dataset_manifest(context: dg.AssetExecutionContext, home: HomeResource) -> d
         parents={f"raw_images/{pin.id}": pin.digest for pin in snapshot.batches}
         | environment_of(store),
     )
-    store.publish_once(f"{snapshots.REF}{name}", record)
+    store.publish_once(ref_of(record), record)
     return result_of(
         record,
         {
@@ -89,7 +90,7 @@ def dataset_split(context: dg.AssetExecutionContext, home: HomeResource) -> dg.M
             **environment_of(store),
         },
     )
-    store.publish(f"{splits.REF}{name}", record)
+    store.publish(ref_of(record), record)
     return result_of(
         record,
         {

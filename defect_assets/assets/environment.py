@@ -4,15 +4,15 @@ from typing import Any
 
 import dagster as dg
 
-from defect_assets.assets.publishing import OWNERS, record_of, refuse, result_of
+from defect_assets.assets.publishing import OWNERS, record_of, ref_of, refuse, result_of
 from defect_assets.home import CONFIGS, PROJECT
 from defect_assets.partitions import configs
 from defect_assets.registry.code import code_version
 from defect_assets.registry.environment import current_environment, drift
 from defect_assets.resources import HomeResource
-from defect_assets.settings import SettingsError
+from defect_assets.settings import SettingsError, read_settings
 from defect_assets.store import Digest, canonical_json, digest_of
-from defect_assets.training.config import TrainingConfig, read_config
+from defect_assets.training.config import TrainingConfig
 
 LOCK = PROJECT / "requirements.lock"
 
@@ -24,7 +24,9 @@ def environment_digest() -> Digest:
 
 def config_digest(config: str) -> Digest:
     """Return the data version that ``training_config`` has now."""
-    return digest_of(canonical_json(_values(read_config(CONFIGS / f"{config}.yaml"))))
+    return digest_of(
+        canonical_json(_values(read_settings(CONFIGS / f"{config}.yaml", TrainingConfig)))
+    )
 
 
 def _values(config: TrainingConfig) -> dict[str, Any]:
@@ -50,7 +52,7 @@ def python_environment(
     record = record_of(
         context, store.objects.put_json(environment.model_dump(mode="json")), parents={}
     )
-    store.publish("environment", record)
+    store.publish(ref_of(record), record)
     drifted = drift(LOCK)
     if drifted:
         context.log.warning("installed packages differ from the lock: make venv mends it")
@@ -81,13 +83,13 @@ def python_environment(
 def training_config(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult:
     """A training configuration, by its id, from ``configs``."""
     try:
-        config = read_config(CONFIGS / f"{context.partition_key}.yaml")
+        config = read_settings(CONFIGS / f"{context.partition_key}.yaml", TrainingConfig)
     except SettingsError as error:
         raise refuse(error) from error
     store = home.open().store()
     values = _values(config)
     record = record_of(context, store.objects.put_json(values), parents={})
-    store.publish(f"configs/{context.partition_key}", record)
+    store.publish(ref_of(record), record)
     return result_of(
         record,
         {

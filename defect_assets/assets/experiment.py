@@ -13,6 +13,7 @@ from defect_assets.assets.publishing import (
     environment_of,
     picture,
     record_of,
+    ref_of,
     refuse,
     result_of,
     rounded,
@@ -21,7 +22,6 @@ from defect_assets.dataset.snapshot import Snapshot, read_snapshot
 from defect_assets.dataset.split import PARTS, Split, read_part, read_split
 from defect_assets.dataset.split import REF as SPLITS
 from defect_assets.evaluation.report import PAGE_TEMPLATE
-from defect_assets.home import Home
 from defect_assets.partitions import experiment_of, experiments
 from defect_assets.registry.code import code_version
 from defect_assets.resources import HomeResource
@@ -54,7 +54,7 @@ def trained_model(context: dg.AssetExecutionContext, home: HomeResource) -> dg.M
     split_digest, split, snapshot = _read_split(store, dataset)
     config_record = store.record(f"configs/{config_id}")
     if config_record is None:
-        raise dg.Failure(f"{config_id} is not in the store: materialize training_config first")
+        raise refuse(f"{config_id} is not in the store: materialize training_config first")
     config = TrainingConfig.model_validate(store.objects.get_json(config_record.content))
     description = snapshot.description
 
@@ -92,7 +92,7 @@ def trained_model(context: dg.AssetExecutionContext, home: HomeResource) -> dg.M
             "precision": result.precision,
         },
     )
-    store.publish(f"experiments/{dataset}/{config_id}", record)
+    store.publish(ref_of(record), record)
     history = [point.model_dump() for point in result.history]
     return result_of(
         record,
@@ -127,12 +127,11 @@ def evaluation_report(
     split_digest, split, snapshot = _read_split(store, dataset)
     model = store.record(f"experiments/{dataset}/{config_id}")
     if model is None:
-        raise dg.Failure(f"{dataset} × {config_id} has no model: materialize trained_model first")
+        raise refuse(f"{dataset} × {config_id} has no model: materialize trained_model first")
     if model.parents["dataset_split"] != split_digest:
-        raise dg.Failure(
+        raise refuse(
             f"{dataset} was split anew since {dataset} × {config_id} was trained, which may have "
             "seen what is now for testing: materialize trained_model first",
-            allow_retries=False,
         )
     bundle = model.content
     files = store.objects.get_tree(bundle)
@@ -161,8 +160,8 @@ def evaluation_report(
             **environment_of(store),
         },
     )
-    store.publish(f"reports/{dataset}/{config_id}", record)
-    folder = report_folder(place, dataset, config_id)
+    store.publish(ref_of(record), record)
+    folder = place.report(dataset, config_id)
     write_tree(pages, folder)
     test = report.test
     rows = "\n".join(
@@ -185,26 +184,18 @@ def evaluation_report(
     return result_of(record, metadata)
 
 
-def report_folder(home: Home, dataset: str, config: str) -> Path:
-    """Return where an experiment's report lies as files."""
-    return home.reports / f"{dataset}-{config}"
-
-
 def _read_split(store: Store, dataset: str) -> tuple[Digest, Split, Snapshot]:
     digest = store.content(f"{SPLITS}{dataset}")
     if digest is None:
-        raise dg.Failure(f"{dataset} is not split yet: materialize dataset_split first")
+        raise refuse(f"{dataset} is not split yet: materialize dataset_split first")
     split = read_split(store, digest)
     snapshot = read_snapshot(store, split.snapshot)
     empty = [part for part in PARTS if not split.groups[part]]
     if empty:
-        raise dg.Failure(
+        raise refuse(
             f"{dataset} has no images for {' and '.join(empty)}: "
             f"{sum(split.groups.values())} parts are too few, deliver more",
-            allow_retries=False,
         )
     if set(split.counts["train"]) <= {snapshot.description.defect_free}:
-        raise dg.Failure(
-            f"{dataset} has no defective image to learn from; deliver some", allow_retries=False
-        )
+        raise refuse(f"{dataset} has no defective image to learn from; deliver some")
     return digest, split, snapshot

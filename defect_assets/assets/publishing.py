@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 
+from defect_assets.partitions import published_as
 from defect_assets.registry.code import commit
 from defect_assets.store import Digest, Record, Store
 
@@ -31,6 +32,11 @@ def record_of(
     )
 
 
+def ref_of(record: Record) -> str:
+    """Return the name under which a record is published."""
+    return published_as(record.asset, record.partition)
+
+
 def environment_of(store: Store) -> dict[str, Digest]:
     """Return the environment as a parent, where it was recorded."""
     digest = store.content("environment")
@@ -50,9 +56,9 @@ def rounded(score: float | None) -> float | str:
     return "–" if score is None else round(score, 4)
 
 
-def refuse(error: Exception, **metadata: Any) -> dg.Failure:
+def refuse(why: Exception | str, **metadata: Any) -> dg.Failure:
     """Return the failure of a run for a reason that a person can mend; it is not retried."""
-    return dg.Failure(description=str(error), metadata=metadata, allow_retries=False)
+    return dg.Failure(description=str(why), metadata=metadata, allow_retries=False)
 
 
 def counts_table(rows: Mapping[str, Mapping[str, int]], first: str) -> dg.MarkdownMetadataValue:

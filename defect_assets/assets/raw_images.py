@@ -9,6 +9,7 @@ from defect_assets.assets.publishing import (
     environment_of,
     picture,
     record_of,
+    ref_of,
     refuse,
     result_of,
 )
@@ -50,7 +51,7 @@ def raw_images(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Mate
     except (HomeError, SettingsError) as error:
         raise refuse(error) from error
     record = record_of(context, digest, parents=environment_of(store))
-    store.publish_once(f"{REF}{name}", record)
+    store.publish_once(ref_of(record), record)
     table = store.objects.get_table(batch.rows)
     return result_of(
         record,

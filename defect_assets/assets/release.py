@@ -9,6 +9,7 @@ from defect_assets.assets.publishing import (
     OWNERS,
     environment_of,
     record_of,
+    ref_of,
     refuse,
     result_of,
     rounded,
@@ -64,7 +65,7 @@ def model_release(
         digest,
         parents={"trained_model": release.bundle, "evaluation_report": release.report},
     )
-    store.publish_once(f"{registry.REF}{release.id}", record)
+    store.publish_once(ref_of(record), record)
     return result_of(
         record,
         {
@@ -98,7 +99,7 @@ def defect_bento(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Ma
     store = place.store()
     release = find_release(store, context.partition_key)
     if release is None:
-        raise dg.Failure(
+        raise refuse(
             f"{context.partition_key} is not released yet: materialize model_release first"
         )
     place.prepare()
@@ -112,7 +113,7 @@ def defect_bento(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Ma
         },
         details={"tag": tag},
     )
-    store.publish(f"bentos/{release.id}", record)
+    store.publish(ref_of(record), record)
     return result_of(
         record,
         {

@@ -18,7 +18,7 @@ from defect_assets.automation.staleness import why_stale
 from defect_assets.dataset.delivery import deliveries
 from defect_assets.dataset.snapshot import CutRefused, latest_version, next_snapshot
 from defect_assets.home import Home, HomeError
-from defect_assets.partitions import batches, datasets, experiment_key, ref_of, releases
+from defect_assets.partitions import batches, datasets, experiment_key, published_as, releases
 from defect_assets.registry.packaging import bento_folder
 from defect_assets.registry.releases import Release, find_release, next_release
 from defect_assets.registry.releases import releases as all_releases
@@ -167,7 +167,7 @@ class Road:
         self, asset: str, partition: str | None, run_config: dict[str, Any] | None = None
     ) -> None:
         why = why_stale(self.instance, self.defs, asset, partition)
-        if why is None and self.home.store().refs.get(ref_of(asset, partition)) is None:
+        if why is None and self.home.store().refs.get(published_as(asset, partition)) is None:
             why = "no longer in the store"
         if why:
             self._materialize(asset, partition, why, run_config)

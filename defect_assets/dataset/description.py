@@ -7,8 +7,6 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from defect_assets.settings import read_settings
-
 
 class DefectClass(BaseModel):
     """One type of defect."""
@@ -92,17 +90,6 @@ class DatasetDescription(BaseModel):
         """RGB of each class id, uint8 of shape (1 + classes, 3)."""
         colors = ["#000000", *(c.color for c in self.classes)]
         return np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in colors], np.uint8)
-
-
-def read_description(path: Path) -> DatasetDescription:
-    """Read a description from a YAML file.
-
-    Raises
-    ------
-    SettingsError
-        If the file is missing or not a description; the message names the key.
-    """
-    return read_settings(path, DatasetDescription)
 
 
 def write_description(description: DatasetDescription, path: Path) -> None:

@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from defect_assets.inference.architecture import Architecture
 from defect_assets.inference.preprocessing import Preprocessing
-from defect_assets.settings import read_settings
 
 LossTerm = Literal[
     "cross_entropy", "focal", "dice", "defect_type", "class_dice", "tversky", "lovasz"
@@ -71,17 +70,6 @@ class TrainingConfig(BaseModel):
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     """``auto``: bf16-mixed where the processor computes in it, else 32-true."""
     seed: int = 0
-
-
-def read_config(path: Path) -> TrainingConfig:
-    """Read a configuration from a YAML file.
-
-    Raises
-    ------
-    SettingsError
-        If the file is missing or not a configuration; the message names the key.
-    """
-    return read_settings(path, TrainingConfig)
 
 
 def config_ids(folder: Path) -> list[str]:

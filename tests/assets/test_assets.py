@@ -8,9 +8,8 @@ import pytest
 import yaml
 
 from defect_assets.assets import environment
-from defect_assets.assets.experiment import report_folder
 from defect_assets.home import Home
-from defect_assets.partitions import experiment_key, ref_of
+from defect_assets.partitions import experiment_key, published_as
 from definitions import defs
 from tests.conftest import deliver
 
@@ -100,7 +99,9 @@ def test_the_road_leaves_every_digest_in_dagster_and_in_the_store(platform: Plat
         ("model_release", "v0.1.0", "releases/v0.1.0"),
         ("defect_bento", "v0.1.0", "bentos/v0.1.0"),
     ]
-    assert [ref_of(asset, partition) for asset, partition, _ in road] == [r for _, _, r in road]
+    assert [published_as(asset, partition) for asset, partition, _ in road] == [
+        r for _, _, r in road
+    ]
     store = platform.home.store()
     for asset, partition, ref in road:
         result = platform.materialize(asset, partition)
@@ -118,7 +119,7 @@ def test_the_road_leaves_every_digest_in_dagster_and_in_the_store(platform: Plat
         "training_config": store.content("configs/C-01"),
         "python_environment": store.content("environment"),
     }
-    assert (report_folder(platform.home, "DS-1.0.0", "C-01") / "report.html").exists()
+    assert (platform.home.report("DS-1.0.0", "C-01") / "report.html").exists()
 
     before = {ref: store.content(ref) for _, _, ref in road}
     for asset, partition, _ in road:

@@ -36,6 +36,13 @@ def _edit_samples(folder: Path, edit: Callable[[pd.DataFrame], pd.DataFrame]) ->
     table.to_csv(folder / "samples.csv", index=False)
 
 
+def _reclassify(folder: Path, name: str) -> None:
+    sample = _defective(folder)
+    _edit_samples(
+        folder, lambda t: t.assign(**{"class": t["class"].where(t["sample"] != sample, name)})
+    )
+
+
 def _truncate(folder: Path) -> str:
     image = _image(folder)
     image.write_bytes(image.read_bytes()[:2000])
@@ -63,10 +70,7 @@ def _lonely_mask(folder: Path) -> str:
 
 
 def _unknown_class(folder: Path) -> str:
-    sample = _defective(folder)
-    _edit_samples(
-        folder, lambda t: t.assign(**{"class": t["class"].where(t["sample"] != sample, "Dent")})
-    )
+    _reclassify(folder, "Dent")
     return "its class 'Dent' is not in the class map"
 
 
@@ -82,10 +86,7 @@ def _defect_without_mask(folder: Path) -> str:
 
 
 def _free_with_defect(folder: Path) -> str:
-    sample = _defective(folder)
-    _edit_samples(
-        folder, lambda t: t.assign(**{"class": t["class"].where(t["sample"] != sample, "Free")})
-    )
+    _reclassify(folder, "Free")
     return "but its mask is not empty"
 
 

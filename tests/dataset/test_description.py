@@ -4,25 +4,24 @@ import pytest
 
 from defect_assets.dataset.description import (
     DatasetDescription,
-    read_description,
     write_description,
 )
 from defect_assets.home import CONFIGS, Home, HomeError, known_description
-from defect_assets.settings import SettingsError
+from defect_assets.settings import SettingsError, read_settings
 
 
 @pytest.mark.parametrize(
     "path", sorted((CONFIGS / "datasets").glob("*.yaml")), ids=lambda p: p.stem
 )
 def test_the_committed_descriptions_are_sound(path: Path) -> None:
-    assert read_description(path).name == path.stem
+    assert read_settings(path, DatasetDescription).name == path.stem
 
 
 def test_a_description_comes_back_as_it_was(
     tmp_path: Path, description: DatasetDescription
 ) -> None:
     write_description(description, tmp_path / "dataset.yaml")
-    assert read_description(tmp_path / "dataset.yaml") == description
+    assert read_settings(tmp_path / "dataset.yaml", DatasetDescription) == description
 
 
 @pytest.mark.parametrize(
@@ -45,7 +44,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, says: str) -> None:
     path = tmp_path / "dataset.yaml"
     path.write_text(text)
     with pytest.raises(SettingsError, match=says):
-        read_description(path)
+        read_settings(path, DatasetDescription)
 
 
 def test_a_home_holds_one_dataset(tmp_path: Path) -> None:

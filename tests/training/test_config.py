@@ -3,18 +3,18 @@ from pathlib import Path
 import pytest
 
 from defect_assets.home import CONFIGS
-from defect_assets.settings import SettingsError
-from defect_assets.training.config import TrainingConfig, config_ids, read_config
+from defect_assets.settings import SettingsError, read_settings
+from defect_assets.training.config import TrainingConfig, config_ids
 
 
 @pytest.mark.parametrize("config", config_ids(CONFIGS))
 def test_the_committed_configurations_are_sound(config: str) -> None:
-    assert read_config(CONFIGS / f"{config}.yaml").notes
+    assert read_settings(CONFIGS / f"{config}.yaml", TrainingConfig).notes
 
 
 def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
     (tmp_path / "C-01.yaml").write_text("")
-    assert read_config(tmp_path / "C-01.yaml") == TrainingConfig()
+    assert read_settings(tmp_path / "C-01.yaml", TrainingConfig) == TrainingConfig()
 
 
 @pytest.mark.parametrize(
@@ -32,12 +32,12 @@ def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, says: str) -> None:
     (tmp_path / "C-01.yaml").write_text(text)
     with pytest.raises(SettingsError, match=says):
-        read_config(tmp_path / "C-01.yaml")
+        read_settings(tmp_path / "C-01.yaml", TrainingConfig)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"C-99\.yaml"):
-        read_config(tmp_path / "C-99.yaml")
+        read_settings(tmp_path / "C-99.yaml", TrainingConfig)
 
 
 def test_only_files_named_as_ids_are_configurations(tmp_path: Path) -> None:
