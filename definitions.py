@@ -1,6 +1,7 @@
 """The platform on one screen: what Dagster sees of it."""
 
 import dagster as dg
+from dagster_aws.s3 import S3Resource
 
 from defect_assets.assets.dataset import dataset_manifest, dataset_split
 from defect_assets.assets.environment import python_environment, training_config
@@ -23,7 +24,7 @@ defs = dg.Definitions(
         defect_bento,  #        v1.4.2: ready to serve
     ],
     asset_checks=[no_group_in_several_parts],
-    resources={"home": HomeResource()},
+    resources={"home": HomeResource(s3=S3Resource())},
     # The graph is small and its steps are heavy: a process a step would only add its start.
     executor=dg.in_process_executor,
 )

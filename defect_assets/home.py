@@ -13,7 +13,7 @@ from defect_assets.dataset.description import (
     write_description,
 )
 from defect_assets.settings import SettingsError, read_settings
-from defect_assets.store import Store, open_store
+from defect_assets.store import S3Access, Store, open_store
 
 PROJECT = Path(__file__).resolve().parents[1]
 CONFIGS = PROJECT / "configs"
@@ -31,9 +31,15 @@ class Home:
     ----------
     root
         The folder. It is made when something is first written.
+    store_url
+        A folder or ``s3://bucket/prefix``; by default the folder ``store`` in the home.
+    access
+        How the bucket is reached; by default as the usual AWS environment says.
     """
 
     root: Path
+    store_url: str = ""
+    access: S3Access | None = None
 
     @property
     def inbox(self) -> Path:
@@ -44,6 +50,11 @@ class Home:
     def dataset(self) -> Path:
         """The dataset's description."""
         return self.root / "dataset.yaml"
+
+    @property
+    def taken(self) -> Path:
+        """What the files of each delivery were like when it was taken in."""
+        return self.root / "taken"
 
     @property
     def dagster(self) -> Path:
@@ -65,8 +76,9 @@ class Home:
         return self.reports / f"{dataset}-{config}"
 
     def store(self) -> Store:
-        """Open the home's store."""
-        return open_store(str(self.root / "store"))
+        """Open the home's store; of one in a bucket, what was read is kept in ``cache``."""
+        url = self.store_url or str(self.root / "store")
+        return open_store(url, self.access, self.root / "cache")
 
     def description(self) -> DatasetDescription:
         """Read the dataset's description.
@@ -147,12 +159,17 @@ class Home:
             "DAGSTER_HOME": str(self.dagster),
             "BENTOML_HOME": str(self.bentoml),
             "BENTOML_DO_NOT_TRACK": "True",
+            **({"DEFECT_STORE": self.store_url} if self.store_url else {}),
         }
 
 
 def default_home() -> Home:
-    """Return the home that ``DEFECT_HOME`` names, or ``home`` in the checkout."""
-    return Home(Path(os.environ.get("DEFECT_HOME") or PROJECT / "home").resolve())
+    """Return the home that ``DEFECT_HOME`` names, or ``home`` in the checkout.
+
+    Its store is what ``DEFECT_STORE`` names, or in the home.
+    """
+    root = Path(os.environ.get("DEFECT_HOME") or PROJECT / "home").resolve()
+    return Home(root, os.environ.get("DEFECT_STORE", ""))
 
 
 def known_description(name: str) -> DatasetDescription:

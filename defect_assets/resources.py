@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import boto3
 import dagster as dg
+from dagster_aws.s3 import S3Resource
 
 from defect_assets.home import Home, default_home
+from defect_assets.store import S3Access
 
 
 class HomeResource(dg.ConfigurableResource):
@@ -12,7 +15,27 @@ class HomeResource(dg.ConfigurableResource):
 
     root: str = ""
     """Its folder; by default the one that DEFECT_HOME names, or ``home`` in the checkout."""
+    store: str = ""
+    """A folder or ``s3://bucket/prefix``; by default what DEFECT_STORE names, or in the home."""
+    s3: S3Resource
+    """How a bucket is reached; what is left out comes from the usual AWS environment."""
 
     def open(self) -> Home:
         """Return the home."""
-        return Home(Path(self.root).resolve()) if self.root else default_home()
+        given = default_home()
+        root = Path(self.root).resolve() if self.root else given.root
+        url = self.store or ("" if self.root else given.store_url)
+        return Home(root, url, self._access() if url.startswith("s3:") else None)
+
+    def _access(self) -> S3Access | None:
+        s3 = self.s3
+        if not (s3.profile_name or s3.aws_access_key_id or s3.region_name or s3.endpoint_url):
+            return None
+        session = boto3.Session(
+            aws_access_key_id=s3.aws_access_key_id,
+            aws_secret_access_key=s3.aws_secret_access_key,
+            aws_session_token=s3.aws_session_token,
+            region_name=s3.region_name,
+            profile_name=s3.profile_name,
+        )
+        return S3Access(session, s3.endpoint_url)

@@ -1,6 +1,7 @@
 """Snapshots and their splits."""
 
 import dagster as dg
+import pyarrow.compute as pc
 
 from defect_assets.assets.environment import python_environment
 from defect_assets.assets.publishing import (
@@ -20,6 +21,7 @@ from defect_assets.partitions import datasets
 from defect_assets.registry.code import code_version
 from defect_assets.resources import HomeResource
 from defect_assets.settings import SettingsError
+from defect_assets.store import Store
 
 NO_PARTITIONS = dg.SpecificPartitionsPartitionMapping([])
 """An arrow of lineage without a dependency: what is pinned does not age with what comes later."""
@@ -42,7 +44,7 @@ def dataset_manifest(context: dg.AssetExecutionContext, home: HomeResource) -> d
     name = context.partition_key
     try:
         digest, snapshot = snapshots.cut(store, name, home.open().description())
-    except (snapshots.CutRefused, HomeError, SettingsError) as error:
+    except (snapshots.CutRefused, HomeError, SettingsError, ValueError) as error:
         raise refuse(error) from error
     record = record_of(
         context,
@@ -58,10 +60,27 @@ def dataset_manifest(context: dg.AssetExecutionContext, home: HomeResource) -> d
             "parts": snapshot.groups,
             "changelog": str(snapshot.changelog),
             "parent": snapshot.parent_id or "none",
+            "relabelled": _relabelled(store, snapshot),
             "classes": counts_table({"images": snapshot.counts}, "class"),
             "batches": dg.MetadataValue.json({p.id: p.digest for p in snapshot.batches}),
             "description": dg.MetadataValue.json(snapshot.description.model_dump(mode="json")),
         },
+    )
+
+
+def _relabelled(store: Store, snapshot: snapshots.Snapshot) -> dg.TableMetadataValue:
+    """Show the samples whose label changed, the most changed masks first."""
+    changes = store.objects.get_table(snapshot.changes)
+    rows = changes.filter(pc.equal(changes["change"], "relabelled")).sort_by("dice").to_pylist()
+    return dg.MetadataValue.table(
+        [
+            dg.TableRecord({k: row[k] for k in ("sample", "class_before", "class", "dice")})
+            for row in rows[:50]
+        ],
+        schema=dg.TableSchema(
+            [dg.TableColumn(name) for name in ("sample", "class_before", "class")]
+            + [dg.TableColumn("dice", type="float")]
+        ),
     )
 
 

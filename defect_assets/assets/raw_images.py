@@ -1,6 +1,8 @@
 """Deliveries, taken into the store."""
 
 import dagster as dg
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from defect_assets.assets.environment import python_environment
 from defect_assets.assets.publishing import (
@@ -13,18 +15,19 @@ from defect_assets.assets.publishing import (
     refuse,
     result_of,
 )
-from defect_assets.dataset.batch import REF, Batch, ingest, read_batch, same_samples
-from defect_assets.dataset.delivery import COMPLETE, DeliveryRefused, check_name
+from defect_assets.dataset.batch import Batch
+from defect_assets.dataset.delivery import DeliveryRefused
 from defect_assets.dataset.description import DatasetDescription
 from defect_assets.dataset.images import read_images
 from defect_assets.dataset.pictures import contact_sheet, overlay
-from defect_assets.home import Home, HomeError
+from defect_assets.home import HomeError
+from defect_assets.inbox import take_in
 from defect_assets.inference.images import encode_png
 from defect_assets.partitions import batches
 from defect_assets.registry.code import code_version
 from defect_assets.resources import HomeResource
 from defect_assets.settings import SettingsError
-from defect_assets.store import Digest, Store
+from defect_assets.store import Store
 
 
 @dg.asset(
@@ -44,7 +47,7 @@ def raw_images(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Mate
     name = context.partition_key
     try:
         description = home.open().description()
-        digest, batch = _take_in(home.open(), store, name, description)
+        digest, batch = take_in(home.open(), store, name)
     except DeliveryRefused as refusal:
         problems = [dg.TableRecord({"file": p.file, "reason": p.reason}) for p in refusal.problems]
         raise refuse(refusal, problems=dg.MetadataValue.table(problems)) from refusal
@@ -53,41 +56,21 @@ def raw_images(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Mate
     record = record_of(context, digest, parents=environment_of(store))
     store.publish_once(ref_of(record), record)
     table = store.objects.get_table(batch.rows)
+    sizes = [pc.sum(table[name]).as_py() or 0 for name in ("image_bytes", "mask_bytes")]
     return result_of(
         record,
         {
-            "images": len(table),
-            "parts": table["group"].nunique(),
-            "bytes": int(table["image_bytes"].sum() + table["mask_bytes"].sum()),
+            "images": sum(batch.counts.values()),
+            "parts": pc.count_distinct(table["group"]).as_py(),
+            "bytes": sum(sizes),
             "notes": batch.notes,
-            "classes": counts_table({"images": batch.counts}, "class"),
+            "classes": counts_table(
+                {"images": batch.counts} | ({"removed": batch.removed} if batch.removed else {}),
+                "class",
+            ),
             "examples": _examples(store, batch, description),
         },
     )
-
-
-def _take_in(
-    home: Home, store: Store, name: str, description: DatasetDescription
-) -> tuple[Digest, Batch]:
-    """Ingest a delivery; one that was taken in before must not have changed, or may be gone."""
-    folder = home.inbox / check_name(name)
-    known = store.content(f"{REF}{name}")
-    if known and not folder.exists():
-        return known, read_batch(store, known)
-    if not folder.is_dir():
-        raise HomeError(f"there is no delivery {name} in {home.inbox}")
-    if not (folder / COMPLETE).exists():
-        raise HomeError(f"the delivery {name} is not complete yet: it has no {COMPLETE}")
-    batch = ingest(store, folder, description)
-    if known is None:
-        return store.objects.put_json(batch.model_dump(mode="json")), batch
-    before = read_batch(store, known)
-    if not same_samples(store, before, batch):
-        raise HomeError(
-            f"the delivery {name} was taken in before and has changed since: put what is new "
-            "into a delivery of its own, and restore this one or remove it from the inbox"
-        )
-    return known, before
 
 
 def _examples(
@@ -95,7 +78,16 @@ def _examples(
 ) -> dg.MarkdownMetadataValue:
     """Show two images of each class, of different parts, with their masks."""
     table = store.objects.get_table(batch.rows)
-    chosen = table.drop_duplicates("group").groupby("class").head(2).sort_values("class")
+    shown: dict[str, dict[str, int]] = {}
+    """By class, the parts that are shown, and at which row."""
+    for row, (name, group) in enumerate(
+        zip(table["class"].to_pylist(), table["group"].to_pylist(), strict=True)
+    ):
+        groups = shown.setdefault(name, {})
+        if len(groups) < 2:
+            groups.setdefault(group, row)
+    rows = [row for _, groups in sorted(shown.items()) for row in groups.values()]
+    chosen = table.take(pa.array(rows, pa.int64()))
     pictures = [
         overlay(image.image, image.mask, description.palette)
         for image in read_images(store, chosen, description)

@@ -15,8 +15,9 @@ from dagster_shared.error import SerializableErrorInfo
 
 from defect_assets.assets.environment import config_digest, environment_digest
 from defect_assets.automation.staleness import why_stale
+from defect_assets.dataset.batch import named_batches
 from defect_assets.dataset.delivery import deliveries
-from defect_assets.dataset.snapshot import CutRefused, latest_version, next_snapshot
+from defect_assets.dataset.snapshot import CutRefused, latest_version, pending, versions
 from defect_assets.home import Home, HomeError
 from defect_assets.partitions import batches, datasets, experiment_key, published_as, releases
 from defect_assets.registry.packaging import bento_folder
@@ -74,7 +75,9 @@ class Road:
             If some are refused, after the others were taken in.
         """
         self._observe("python_environment", None, environment_digest())
-        names = list(deliveries(self.home.inbox))
+        # What was taken in by another command, or came with a clone, Dagster learns of here.
+        stored = [name for name, _ in named_batches(self.home.store())]
+        names = list(dict.fromkeys([*stored, *deliveries(self.home.inbox)]))
         self._register(batches, names)
         refused = []
         for name in names:
@@ -95,19 +98,19 @@ class Road:
         """
         store = self.home.store()
         try:
-            pending = next_snapshot(store, self.home.description())
+            waiting = pending(store, self.home.description())
         except (CutRefused, HomeError, SettingsError) as error:
             raise Blocked(str(error)) from error
-        newest = pending.id if pending else latest_version(store)
+        newest = waiting.version if waiting else latest_version(store)
         if newest is None:
             raise Blocked(
                 f"there is nothing to go on: no complete delivery in {self.home.inbox}; "
                 "import one, e.g. defect-assets import synthetic"
             )
-        dataset = str(newest)
-        self._register(datasets, [dataset])
-        self._refresh("dataset_manifest", dataset)
-        return dataset
+        for version in [*versions(store), newest]:
+            self._register(datasets, [str(version)])
+            self._refresh("dataset_manifest", str(version))
+        return str(newest)
 
     def experiment(self, dataset: str, config: str) -> None:
         """Train a configuration on a snapshot and evaluate it."""

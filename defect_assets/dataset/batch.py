@@ -1,21 +1,45 @@
 """A batch: one delivery, taken into the store for good."""
 
-from dataclasses import replace
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
-from pydantic import BaseModel, ConfigDict
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field
 
 from defect_assets.dataset.delivery import (
+    HEADER,
     DeliveryRefused,
+    Listing,
     Problem,
-    Sample,
-    read_delivery,
+    list_delivery,
 )
 from defect_assets.dataset.description import DatasetDescription
+from defect_assets.dataset.inspection import Sample, inspect
 from defect_assets.store import Digest, Store
 
 REF = "batches/"
+
+ROWS = pa.schema(
+    [
+        ("sample", pa.string()),
+        ("class", pa.string()),
+        ("group", pa.string()),  # the physical part
+        ("exposure", pa.string()),
+        ("image", pa.string()),  # digest of the file, as are masks'
+        ("image_bytes", pa.int64()),
+        ("image_name", pa.string()),
+        ("mask", pa.string()),  # empty where there is none
+        ("mask_bytes", pa.int64()),
+        ("mask_name", pa.string()),
+        ("height", pa.int64()),
+        ("width", pa.int64()),
+        ("channels", pa.int64()),
+        ("removed", pa.bool_()),  # a tombstone; the rest is what was removed
+    ]
+)
+"""A batch's table. Where in which pack a digest's bytes lie is the store's affair, and no part of
+a batch's identity: the same delivery has the same digest in every store."""
 
 
 class Batch(BaseModel):
@@ -26,16 +50,18 @@ class Batch(BaseModel):
     id: str
     notes: str
     rows: Digest
-    """The table of its samples: sample, class, group, exposure, digests, names, sizes."""
+    """The table of its samples, see `ROWS`."""
     counts: dict[str, int]
     """Samples per class."""
+    removed: dict[str, int] = Field(default_factory=dict)
+    """Samples withdrawn, per class."""
 
 
 def ingest(store: Store, folder: Path, description: DatasetDescription) -> Batch:
     """Check a delivery and put its images, masks and table into the store.
 
-    What a delivery does not say of a sample that is known already, its group and its exposure,
-    stays as it was; a new sample without a group is a part of its own.
+    What a delivery does not say of a sample that is known already, its image, its label, its group
+    and its exposure, stays as it was; a new sample without a group is a part of its own.
 
     Nothing points to what is put in until the caller names the batch, so that a crash leaves
     only unnamed objects behind.
@@ -45,19 +71,31 @@ def ingest(store: Store, folder: Path, description: DatasetDescription) -> Batch
     DeliveryRefused
         If anything is wrong with the delivery; then nothing is taken.
     """
-    delivery = read_delivery(folder, description)
-    known = _known_samples(store, but=delivery.name)
-    samples = [_completed(sample, known) for sample in delivery.samples]
-    problems = _contradictions(samples, known)
-    if problems:
-        raise DeliveryRefused(delivery.name, problems)
-    table = pd.DataFrame([_take(store, sample, folder) for sample in samples])
-    counts = table["class"].value_counts()
+    listing = list_delivery(folder)
+    known = _known_samples(store, listing)
+    problems = listing.problems
+    rows: list[dict[str, Any]] = []
+    with store.objects.packing() as packer:
+        for inspected in inspect(listing, description, known):
+            for one in inspected:
+                if isinstance(one.result, Problem):
+                    problems.append(one.result)
+                else:
+                    rows.append(_row(one.result, known.get(one.result.sample, {})))
+            if not problems:  # of a delivery that is refused, no more is stored
+                packer.add([file for one in inspected for file in one.files])
+        removed, strangers = _tombstones(listing, known)
+        problems += strangers
+        problems += _contradictions(store, listing, rows, known)
+        if problems:
+            raise DeliveryRefused(listing.name, problems)
+    table = pa.Table.from_pylist(rows + removed, schema=ROWS)
     return Batch(
-        id=delivery.name,
-        notes=delivery.notes,
+        id=listing.name,
+        notes=listing.header.notes,
         rows=store.objects.put_table(table),
-        counts={str(name): int(count) for name, count in sorted(counts.items())},
+        counts=_counts(rows),
+        removed=_counts(removed),
     )
 
 
@@ -68,8 +106,8 @@ def read_batch(store: Store, digest: Digest) -> Batch:
 
 def same_samples(store: Store, one: Batch, other: Batch) -> bool:
     """Tell whether two batches hold the same samples, whatever else their tables say of them."""
-    said = ["sample", "class", "group", "exposure", "image", "mask"]
-    tables = [store.objects.get_table(batch.rows)[said] for batch in (one, other)]
+    said = ["sample", "class", "group", "exposure", "image", "mask", "removed"]
+    tables = [store.objects.get_table(batch.rows, said) for batch in (one, other)]
     return one.notes == other.notes and tables[0].equals(tables[1])
 
 
@@ -80,79 +118,103 @@ def named_batches(store: Store) -> list[tuple[str, Digest]]:
     return [(name.removeprefix(REF), content) for _, name, content in sorted(named)]
 
 
-def _take(store: Store, sample: Sample, folder: Path) -> dict[str, str | int]:
-    def put(path: Path | None, digest: Digest | None) -> int:
-        if path is None or digest is None:
-            return 0
-        data = path.read_bytes()
-        if store.objects.put(data) != digest:
-            problem = Problem(path.relative_to(folder).as_posix(), "it changed while it was read")
-            raise DeliveryRefused(folder.name, [problem])
-        return len(data)
-
+def _row(sample: Sample, before: dict[str, Any]) -> dict[str, Any]:
+    """Return a sample's row, what the delivery does not say filled in from what is known."""
     return {
         "sample": sample.sample,
         "class": sample.class_name,
-        "group": sample.group,
-        "exposure": sample.exposure,
+        "group": sample.group or before.get("group", sample.sample),
+        "exposure": sample.exposure or before.get("exposure", ""),
         "image": sample.image_digest,
-        "image_bytes": put(sample.image, sample.image_digest),
-        "image_name": sample.image.name,
-        "mask": sample.mask_digest or "",
-        "mask_bytes": put(sample.mask, sample.mask_digest),
-        "mask_name": sample.mask.name if sample.mask else "",
+        "image_bytes": sample.image_bytes,
+        "image_name": sample.image.path.name if sample.image else before["image_name"],
+        "mask": sample.mask_digest,
+        "mask_bytes": sample.mask_bytes,
+        "mask_name": _mask_name(sample, before),
         "height": sample.height,
         "width": sample.width,
         "channels": sample.channels,
+        "removed": False,
     }
 
 
-def _known_samples(store: Store, but: str) -> dict[str, dict[str, str]]:
-    """Return the latest row of each sample of all batches but one."""
-    rows: dict[str, dict[str, str]] = {}
+def _mask_name(sample: Sample, before: dict[str, Any]) -> str:
+    if not sample.mask_digest:
+        return ""
+    return sample.mask.path.name if sample.mask else before["mask_name"]
+
+
+def _known_samples(store: Store, listing: Listing) -> dict[str, dict[str, Any]]:
+    """Return the newest row of those samples of a delivery that there are already."""
+    samples = pa.array([*listing.samples, *listing.header.remove], pa.string())
+    return _newest(store, listing, {"sample": samples}) if len(samples) else {}
+
+
+def _newest(
+    store: Store, listing: Listing, wanted: dict[str, pa.Array]
+) -> dict[str, dict[str, Any]]:
+    """Return the newest row of samples, of the batches that came before this delivery."""
+    newest: dict[str, dict[str, Any]] = {}
     for name, digest in named_batches(store):
-        if name != but:
-            table = store.objects.get_table(read_batch(store, digest).rows)
-            rows |= {row["sample"]: row | {"batch": name} for row in table.to_dict("records")}
-    return rows
+        if name == listing.name:
+            break
+        found = store.objects.find_rows(read_batch(store, digest).rows, wanted)
+        newest |= {row["sample"]: row | {"batch": name} for row in found.to_pylist()}
+    return newest
 
 
-def _completed(sample: Sample, known: dict[str, dict[str, str]]) -> Sample:
-    """Fill in what the delivery does not say."""
-    before = known.get(sample.sample, {})
-    return replace(
-        sample,
-        group=sample.group or before.get("group", sample.sample),
-        exposure=sample.exposure or before.get("exposure", ""),
-    )
+def _tombstones(
+    listing: Listing, known: dict[str, dict[str, Any]]
+) -> tuple[list[dict[str, Any]], list[Problem]]:
+    rows, problems = [], []
+    for sample in sorted(set(listing.header.remove)):
+        if sample in known and not known[sample]["removed"]:
+            rows.append({name: known[sample][name] for name in ROWS.names} | {"removed": True})
+        else:
+            problems.append(Problem(HEADER, f"remove: there is no sample {sample}"))
+    return rows, problems
 
 
-def _contradictions(samples: list[Sample], known: dict[str, dict[str, str]]) -> list[Problem]:
+def _contradictions(
+    store: Store, listing: Listing, rows: list[dict[str, Any]], known: dict[str, dict[str, Any]]
+) -> list[Problem]:
     """Find what cannot be true together with what is known.
 
     One id stands for one image for ever. One image is of one part: the same bytes under two ids
     and in two groups would be in train and in test.
     """
     problems = []
-    part_of = {row["image"]: (row["sample"], row["group"]) for row in known.values()}
-    for sample in samples:
-        file = f"images/{sample.image.name}"
-        before = known.get(sample.sample)
-        if before and before["image"] != sample.image_digest:
+    images = pa.array([row["image"] for row in rows], pa.string())
+    seen = _newest(store, listing, {"image": images}) if rows else {}
+    # What a delivery says of a sample replaces what was known of it.
+    replaced = {row["sample"] for row in rows}
+    part_of = {
+        row["image"]: (sample, row["group"])
+        for sample, row in seen.items()
+        if sample not in replaced and not row["removed"]
+    }
+    for row in rows:
+        sample, before = row["sample"], known.get(row["sample"])
+        file = f"images/{row['image_name']}"
+        if before and before["image"] != row["image"]:
             problems.append(
                 Problem(
                     file,
-                    f"{sample.sample} is already known from {before['batch']}, with other content; "
+                    f"{sample} is already known from {before['batch']}, with other content; "
                     "a new image needs a new name",
                 )
             )
-        other, group = part_of.setdefault(sample.image_digest, (sample.sample, sample.group))
-        if other != sample.sample and group != sample.group:
+        other, group = part_of.setdefault(row["image"], (sample, row["group"]))
+        if other != sample and group != row["group"]:
             problems.append(
                 Problem(
                     file,
                     f"it is the same image as {other}, which is of another part: {group}, not "
-                    f"{sample.group}",
+                    f"{row['group']}",
                 )
             )
     return problems
+
+
+def _counts(rows: list[dict[str, Any]]) -> dict[str, int]:
+    return dict(sorted(Counter(row["class"] for row in rows).items()))

@@ -3,38 +3,37 @@
 ::
 
     2026-11-03-line-2/
-      images/tile-0001-exp1.jpg …
+      images/tile-0001-exp1.jpg …    or images/Crack/tile-0001-exp1.jpg: the folder says the class
       masks/tile-0001-exp1.png …     none for images without a defect
       samples.csv                    sample,class,group,exposure; optional but for the sample
-      batch.yaml                     notes; optional
+      batch.yaml                     notes, classes by folder, groups, samples to remove; optional
       _COMPLETE                      says that nothing more will come
 
-A file's stem is the sample's id. `read_delivery` finds all that is wrong before anything is taken.
+A file's stem is the sample's id. Masks alone, for samples that are known, correct their labels.
 """
 
+import csv
 import os
 import re
 import shutil
-from collections import Counter
+import unicodedata
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import pandas as pd
 import yaml
+from pydantic import BaseModel, ConfigDict, Field
 
-from defect_assets.dataset.description import DatasetDescription
-from defect_assets.dataset.masks import decode_mask
-from defect_assets.inference.images import ImageError, decode_image
-from defect_assets.settings import SettingsError
-from defect_assets.store import Digest, digest_of
+from defect_assets.settings import SettingsError, read_settings
 
 COMPLETE = "_COMPLETE"
+SAMPLES = "samples.csv"
+HEADER = "batch.yaml"
 COLUMNS = ("sample", "class", "group", "exposure")
 PARTIAL = ".partial-"
-_DELIVERY_NAME = re.compile(r"\w[\w .+-]{0,99}")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+_DELIVERY_NAME = re.compile(r"\w[\w .+-]{0,99}")
+_SAMPLE_NAME = re.compile(r"[^\s/\\.][^/\\]{0,199}")
 
 
 @dataclass(frozen=True)
@@ -63,216 +62,173 @@ class DeliveryRefused(Exception):
         )
 
 
-@dataclass(frozen=True)
-class Sample:
-    """One image with its mask, before it is taken into the store."""
+class Header(BaseModel):
+    """What ``batch.yaml`` says of a delivery as a whole."""
 
-    sample: str
-    class_name: str
-    group: str
-    """Empty where the delivery does not say it."""
-    exposure: str
-    """Empty where the delivery does not say it."""
-    image: Path
-    mask: Path | None
-    image_digest: Digest
-    mask_digest: Digest | None
-    height: int
-    width: int
-    channels: int
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    notes: str = ""
+    classes: dict[str, str] = Field(default_factory=dict)
+    """Classes of folders below ``images``, where they are named otherwise than the class."""
+    groups: dict[str, str] = Field(default_factory=dict)
+    """The physical part of samples."""
+    remove: tuple[str, ...] = ()
+    """Samples to withdraw from the dataset; its history keeps them."""
 
 
 @dataclass(frozen=True)
-class Delivery:
-    """A delivery in which nothing is wrong."""
+class File:
+    """An image or a mask, by name."""
 
     name: str
-    notes: str
-    samples: list[Sample]
+    """Relative to the delivery's folder."""
+    path: Path
+    folder: str
+    """The folder below ``images`` or ``masks`` that it is in, if any."""
 
 
-def read_delivery(folder: Path, description: DatasetDescription) -> Delivery:
-    """Read and check a delivery, every image and mask decoded; change nothing.
+@dataclass
+class Listing:
+    """What a delivery consists of, by the names of its files and by its tables."""
 
-    Parameters
-    ----------
-    folder
-        The delivery.
-    description
-        What its images may show and how its masks are read.
+    name: str
+    header: Header
+    images: dict[str, File] = field(default_factory=dict)
+    """By sample."""
+    masks: dict[str, File] = field(default_factory=dict)
+    """By sample."""
+    rows: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Rows of ``samples.csv``, by sample."""
+    problems: list[Problem] = field(default_factory=list)
 
-    Raises
-    ------
-    DeliveryRefused
-        If anything is wrong, with all that is.
-    """
+    @property
+    def samples(self) -> list[str]:
+        """The samples that it brings, sorted."""
+        return sorted(self.images.keys() | self.masks.keys())
+
+
+def list_delivery(folder: Path) -> Listing:
+    """List a delivery, with all that is wrong with its names and its tables."""
     problems: list[Problem] = []
-    images = _files(folder, "images", problems)
-    masks = _files(folder, "masks", problems)
-    table = _read_samples(folder, problems)
-    notes = _read_notes(folder, problems)
-
-    for stem, paths in masks.items():
-        if stem not in images:
-            problems += [Problem(_name(p, folder), "a mask without an image") for p in paths]
-    for stem in sorted(set(table) - set(images)):
-        problems.append(Problem("samples.csv", f"{stem} has no image"))
-    if table:
-        for stem in sorted(set(images) - set(table)):
-            problems.append(
-                Problem(_name(images[stem][0], folder), "samples.csv has no row for it")
-            )
-    if not images and not problems:
-        problems.append(Problem("images", "the delivery is empty: there is no image in it"))
-
-    for paths in [*images.values(), *masks.values()]:
-        if len(paths) > 1:
-            names = ", ".join(p.name for p in paths)
-            problems.append(
-                Problem(_name(paths[0], folder), f"several files for one sample: {names}")
-            )
-
-    def check(stem: str) -> Sample | Problem:
-        mask = masks[stem][0] if stem in masks else None
-        return _check(stem, images[stem][0], mask, table.get(stem, {}), description, folder)
-
-    samples = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for checked in pool.map(check, sorted(images)):
-            if isinstance(checked, Problem):
-                problems.append(checked)
-            else:
-                samples.append(checked)
-    if problems:
-        raise DeliveryRefused(folder.name, problems)
-    return Delivery(folder.name, notes, samples)
-
-
-def _check(
-    stem: str,
-    image: Path,
-    mask: Path | None,
-    row: dict[str, str],
-    description: DatasetDescription,
-    folder: Path,
-) -> Sample | Problem:
-    try:
-        data = image.read_bytes()
-        pixels = decode_image(data)
-    except (OSError, ImageError) as error:
-        return Problem(_name(image, folder), str(error))
-    size = (pixels.shape[0], pixels.shape[1])
-    mask_data = None
-    class_name = row.get("class") or _only_class(description)
-    try:
-        if description.masks == "soft" and class_name is None and mask is not None:
-            raise ImageError("samples.csv gives no class for it, and there is more than one")
-        if class_name is not None and class_name not in description.class_ids:
-            known = ", ".join(description.class_ids)
-            return Problem(
-                _name(image, folder), f"its class {class_name!r} is not in the class map ({known})"
-            )
-        if mask is not None:
-            mask_data = mask.read_bytes()
-        elif row.get("class", description.defect_free) not in ("", description.defect_free):
-            return Problem(_name(image, folder), f"its class is {class_name}, but it has no mask")
-        ids = decode_mask(mask_data, class_name or description.defect_free, size, description)
-    except (OSError, ImageError) as error:
-        return Problem(_name(mask or image, folder), str(error))
-
-    if not row.get("class"):
-        # The class of an image is that of most of its defective pixels.
-        found = Counter(ids[ids > 0].tolist())
-        names = description.class_map
-        class_name = names[found.most_common(1)[0][0]] if found else description.defect_free
-    assert class_name is not None
-    if class_name == description.defect_free and ids.any():
-        return Problem(
-            _name(mask or image, folder), f"its class is {class_name}, but its mask is not empty"
+    listing = Listing(folder.name, _read_header(folder, problems), problems=problems)
+    listing.images = _files(folder, "images", problems)
+    listing.masks = _files(folder, "masks", problems)
+    listing.rows = _read_samples(folder, problems)
+    brought = listing.images.keys() | listing.masks.keys()
+    if listing.rows:
+        for sample in sorted(listing.rows.keys() - brought):
+            problems.append(Problem(SAMPLES, f"{sample} has no image"))
+        for sample in sorted(listing.images.keys() - listing.rows.keys()):
+            problems.append(Problem(listing.images[sample].name, f"{SAMPLES} has no row for it"))
+    for sample in sorted(listing.header.groups.keys() - brought):
+        problems.append(Problem(HEADER, f"groups: {sample} has no image"))
+    for sample in sorted(brought.intersection(listing.header.remove)):
+        problems.append(Problem(HEADER, f"remove: {sample} is delivered, too"))
+    if not brought and not listing.header.remove and not problems:
+        problems.append(
+            Problem("images", "the delivery is empty: it has no image, no mask, nothing to remove")
         )
-    return Sample(
-        sample=stem,
-        class_name=class_name,
-        group=row.get("group", ""),
-        exposure=row.get("exposure", ""),
-        image=image,
-        mask=mask,
-        image_digest=digest_of(data),
-        mask_digest=digest_of(mask_data) if mask_data is not None else None,
-        height=size[0],
-        width=size[1],
-        channels=1 if pixels.ndim == 2 else 3,
-    )
+    return listing
 
 
-def _only_class(description: DatasetDescription) -> str | None:
-    return description.classes[0].name if len(description.classes) == 1 else None
-
-
-def _files(folder: Path, kind: str, problems: list[Problem]) -> dict[str, list[Path]]:
-    """Return the files of one kind by stem, noting those that are not plain image files."""
-    found: dict[str, list[Path]] = {}
-    root = folder / kind
-    if not root.is_dir():
-        if kind == "images":
-            problems.append(Problem(kind, "the delivery has no folder of this name"))
-        return found
-    for path in sorted(root.iterdir()):
-        if path.name.startswith("."):
+def _files(folder: Path, kind: str, problems: list[Problem]) -> dict[str, File]:
+    """Return the files of one kind by sample, noting those that are not plain image files."""
+    found: dict[str, File] = {}
+    by_sound: dict[str, str] = {}
+    """Names as file systems and people may confuse them."""
+    for file in sorted(_walk(folder / kind, kind, problems), key=lambda file: file.name):
+        sample, suffix = file.path.stem, file.path.suffix
+        if suffix.lower() not in IMAGE_SUFFIXES:
+            problems.append(Problem(file.name, "not an image file by its name"))
             continue
-        if path.is_symlink() or not path.is_file():
-            problems.append(Problem(_name(path, folder), "not a plain file"))
-        elif path.suffix.lower() not in IMAGE_SUFFIXES:
-            problems.append(Problem(_name(path, folder), "not an image file by its name"))
-        else:
-            found.setdefault(path.stem, []).append(path)
+        if not is_sample_name(sample):
+            problems.append(Problem(file.name, "its name cannot be that of a sample"))
+            continue
+        if sample in found:
+            problems.append(
+                Problem(file.name, f"several files for one sample: {found[sample].name}, too")
+            )
+            continue
+        sound = unicodedata.normalize("NFC", sample).casefold()
+        if sound in by_sound:
+            problems.append(
+                Problem(
+                    file.name,
+                    f"its name differs from {by_sound[sound]} by case or Unicode form alone",
+                )
+            )
+            continue
+        by_sound[sound] = file.path.name
+        found[sample] = file
     return found
 
 
+def _walk(root: Path, kind: str, problems: list[Problem]) -> Iterator[File]:
+    """Yield the plain files of a folder and of the folders in it; follow no links."""
+    if root.is_symlink() or (root.exists() and not root.is_dir()):
+        problems.append(Problem(kind, "not a plain folder"))
+        return
+    if not root.is_dir():
+        return
+    for entry in os.scandir(root):
+        name = f"{kind}/{entry.name}"
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            for inner in os.scandir(entry):
+                if inner.name.startswith("."):
+                    continue
+                if inner.is_file(follow_symlinks=False):
+                    yield File(f"{name}/{inner.name}", Path(inner.path), entry.name)
+                else:
+                    problems.append(Problem(f"{name}/{inner.name}", "not a plain file"))
+        elif entry.is_file(follow_symlinks=False):
+            yield File(name, Path(entry.path), "")
+        else:
+            problems.append(Problem(name, "not a plain file"))
+
+
 def _read_samples(folder: Path, problems: list[Problem]) -> dict[str, dict[str, str]]:
-    path = folder / "samples.csv"
+    path = folder / SAMPLES
     if not path.exists():
         return {}
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
-    except (OSError, ValueError) as error:
-        problems.append(Problem(path.name, f"it cannot be read: {error}"))
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            lines = [[cell.strip() for cell in line] for line in csv.reader(file) if any(line)]
+    except (OSError, ValueError, csv.Error) as error:
+        problems.append(Problem(SAMPLES, f"it cannot be read: {error}"))
         return {}
-    table = table.rename(columns=str.strip).apply(lambda column: column.str.strip())
-    if "sample" not in table.columns:
-        problems.append(Problem(path.name, "it has no column 'sample', separated by commas"))
+    columns = lines[0] if lines else []
+    if "sample" not in columns:
+        problems.append(Problem(SAMPLES, "it has no column 'sample', separated by commas"))
         return {}
-    unknown = sorted(set(table.columns) - set(COLUMNS))
+    unknown = sorted(set(columns) - set(COLUMNS))
     if unknown:
         known = ", ".join(COLUMNS)
-        problems.append(
-            Problem(path.name, f"unknown columns: {', '.join(unknown)}; known: {known}")
-        )
-    for sample in table.loc[table["sample"].duplicated(), "sample"].unique():
-        problems.append(Problem(path.name, f"{sample} stands in it more than once"))
-    return {
-        str(row["sample"]): {str(key): str(value) for key, value in row.items()}
-        for row in table.to_dict("records")
-    }
+        problems.append(Problem(SAMPLES, f"unknown columns: {', '.join(unknown)}; known: {known}"))
+    rows: dict[str, dict[str, str]] = {}
+    for number, line in enumerate(lines[1:], start=2):
+        if len(line) != len(columns):
+            problems.append(
+                Problem(SAMPLES, f"line {number} has {len(line)} cells, not {len(columns)}")
+            )
+            continue
+        row = dict(zip(columns, line, strict=True))
+        if row["sample"] in rows:
+            problems.append(Problem(SAMPLES, f"{row['sample']} stands in it more than once"))
+        rows[row["sample"]] = row
+    return rows
 
 
-def _read_notes(folder: Path, problems: list[Problem]) -> str:
-    path = folder / "batch.yaml"
+def _read_header(folder: Path, problems: list[Problem]) -> Header:
+    path = folder / HEADER
     if not path.exists():
-        return ""
+        return Header()
     try:
-        values = yaml.safe_load(path.read_text()) or {}
-        unknown = set(values) - {"notes"}
-    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
-        problems.append(Problem(path.name, f"it cannot be read: {error}"))
-        return ""
-    if unknown:
-        problems.append(Problem(path.name, f"unknown keys: {', '.join(sorted(map(str, unknown)))}"))
-    return str(values.get("notes", ""))
-
-
-def _name(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix()
+        return read_settings(path, Header)
+    except SettingsError as error:
+        problems.append(Problem(HEADER, str(error).removeprefix(f"{path}: ")))
+        return Header()
 
 
 @dataclass(frozen=True)
@@ -303,7 +259,7 @@ def write_delivery(inbox: Path, name: str, samples: Iterable[DeliveredSample], n
     DeliveryExists
         If the inbox has a delivery of this name.
     SettingsError
-        If the name cannot be a delivery's.
+        If the name cannot be a delivery's, or a sample's name no sample's.
     """
     check_name(name)
     folder = inbox / name
@@ -316,17 +272,25 @@ def write_delivery(inbox: Path, name: str, samples: Iterable[DeliveredSample], n
     shutil.rmtree(partial, ignore_errors=True)
     (partial / "images").mkdir(parents=True)
     (partial / "masks").mkdir()
-    rows = []
-    for s in samples:
-        (partial / "images" / f"{s.sample}{s.image_suffix}").write_bytes(s.image)
-        if s.mask is not None:
-            (partial / "masks" / f"{s.sample}{s.mask_suffix}").write_bytes(s.mask)
-        rows.append((s.sample, s.class_name, s.group, s.exposure))
-    pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(partial / "samples.csv", index=False)
-    (partial / "batch.yaml").write_text(yaml.safe_dump({"notes": notes}, allow_unicode=True))
+    with (partial / SAMPLES).open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(COLUMNS)
+        for s in samples:
+            if not is_sample_name(s.sample):
+                raise SettingsError(f"{s.sample!r} cannot be the name of a sample")
+            (partial / "images" / f"{s.sample}{s.image_suffix}").write_bytes(s.image)
+            if s.mask is not None:
+                (partial / "masks" / f"{s.sample}{s.mask_suffix}").write_bytes(s.mask)
+            table.writerow((s.sample, s.class_name, s.group, s.exposure))
+    (partial / HEADER).write_text(yaml.safe_dump({"notes": notes}, allow_unicode=True))
     (partial / COMPLETE).touch()
     partial.rename(folder)
     return folder
+
+
+def is_sample_name(name: str) -> bool:
+    """Tell whether a sample can have this name, which is also that of files."""
+    return bool(_SAMPLE_NAME.fullmatch(name)) and name.isprintable()
 
 
 def check_name(name: str) -> str:

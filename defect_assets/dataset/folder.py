@@ -6,8 +6,9 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from defect_assets.dataset.delivery import DeliveredSample, read_delivery
+from defect_assets.dataset.delivery import DeliveredSample
 from defect_assets.dataset.description import DatasetDescription, DefectClass
+from defect_assets.dataset.inspection import read_delivery
 from defect_assets.settings import SettingsError, explain
 
 
@@ -67,12 +68,13 @@ def delivered(folder: Path, description: DatasetDescription) -> list[DeliveredSa
             class_name=sample.class_name,
             group=sample.group,
             exposure=sample.exposure,
-            image=sample.image.read_bytes(),
-            image_suffix=sample.image.suffix,
-            mask=sample.mask.read_bytes() if sample.mask else None,
-            mask_suffix=sample.mask.suffix if sample.mask else ".png",
+            image=sample.image.path.read_bytes(),
+            image_suffix=sample.image.path.suffix,
+            mask=sample.mask.path.read_bytes() if sample.mask else None,
+            mask_suffix=sample.mask.path.suffix if sample.mask else ".png",
         )
         for sample in read_delivery(folder, description).samples
+        if sample.image
     ]
 
 

@@ -4,15 +4,14 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
 
 from defect_assets.dataset.description import DatasetDescription
 from defect_assets.dataset.masks import decode_mask
 from defect_assets.inference.images import decode_image
-from defect_assets.store import Store
+from defect_assets.store import Corrupted, NotInStore, Store
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class LabelledImage:
 
 
 def read_images(
-    store: Store, samples: pd.DataFrame, description: DatasetDescription
+    store: Store, samples: pa.Table, description: DatasetDescription
 ) -> Iterator[LabelledImage]:
     """Yield the samples of a table in its order, each image verified against its digest.
 
@@ -39,21 +38,47 @@ def read_images(
     store
         Where the images lie.
     samples
-        Columns as `defect_assets.dataset.snapshot.samples_of` gives them.
+        Columns as `defect_assets.dataset.samples.samples_of` gives them.
     description
         How masks are read.
+
+    Raises
+    ------
+    Corrupted
+        If an image or a mask is damaged; the message names the sample.
     """
-
-    def read(row: dict[str, str]) -> LabelledImage:
-        image = decode_image(store.objects.get(row["image"]))
-        data = store.objects.get(row["mask"]) if row["mask"] else None
-        mask = decode_mask(data, row["class"], (image.shape[0], image.shape[1]), description)
-        return LabelledImage(
-            row["sample"], row["class"], row["group"], row["exposure"], image, mask
-        )
-
-    rows = iter(samples.to_dict("records"))
+    # In chunks, so that a slow reader does not fill the memory with decoded images.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        # In chunks, so that a slow reader does not fill the memory with decoded images.
-        while chunk := list(islice(rows, 64)):
-            yield from pool.map(read, chunk)
+        for chunk in samples.to_batches(max_chunksize=64):
+            rows = chunk.to_pylist()
+            files = iter(_files(store, rows))
+            pairs = [(next(files), next(files) if row["mask"] else None) for row in rows]
+            yield from pool.map(_decode, rows, pairs, [description] * len(rows))
+
+
+def _files(store: Store, rows: list[dict[str, str]]) -> list[bytes]:
+    """Return the image and, where there is one, the mask of each row, one after the other."""
+    digests = [row[kind] for row in rows for kind in ("image", "mask") if row[kind]]
+    try:
+        return store.objects.get_many(digests)
+    except (Corrupted, NotInStore):
+        for row in rows:  # which one is it?
+            for kind in ("image", "mask"):
+                _read_alone(store, row, kind)
+        raise
+
+
+def _read_alone(store: Store, row: dict[str, str], kind: str) -> None:
+    try:
+        if row[kind]:
+            store.objects.get(row[kind])
+    except Corrupted as error:
+        raise Corrupted(f"the {kind} of {row['sample']}, {error.what}") from error
+
+
+def _decode(
+    row: dict[str, str], files: tuple[bytes, bytes | None], description: DatasetDescription
+) -> LabelledImage:
+    image = decode_image(files[0])
+    mask = decode_mask(files[1], row["class"], (image.shape[0], image.shape[1]), description)
+    return LabelledImage(row["sample"], row["class"], row["group"], row["exposure"], image, mask)

@@ -60,6 +60,14 @@ def decode_mask(
     return _indexed(values, description)
 
 
+def defective_pixels(data: bytes, description: DatasetDescription) -> np.ndarray:
+    """Return which pixels of a mask that was checked before are defective, bool (H, W)."""
+    values = decode_values(data)
+    if values.ndim == 3:
+        values = values[..., 0]
+    return values > (description.mask_threshold if description.masks == "soft" else 0)
+
+
 def _indexed(values: np.ndarray, description: DatasetDescription) -> np.ndarray:
     unknown = 255
     table = np.full(256, unknown, np.uint8)

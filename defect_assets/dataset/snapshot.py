@@ -4,11 +4,17 @@ It is a short header over batches; later batches override earlier ones sample by
 number follows from what changed, and so does the changelog.
 """
 
-import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from collections import Counter
+from dataclasses import dataclass
 
-from defect_assets.dataset.batch import named_batches, read_batch
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import BaseModel, ConfigDict
+
+from defect_assets.dataset.batch import named_batches
 from defect_assets.dataset.description import DatasetDescription
+from defect_assets.dataset.difference import Changelog, changelog, difference, overlap
+from defect_assets.dataset.samples import BatchPin, samples_of
 from defect_assets.dataset.version import Bump, Version
 from defect_assets.store import Digest, Store
 
@@ -22,54 +28,6 @@ class CutRefused(Exception):
 
 class UnknownDataset(LookupError):
     """There is no snapshot of this id; the message lists those that there are."""
-
-
-class BatchPin(BaseModel):
-    """One batch of a snapshot, by name and content."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    id: str
-    digest: Digest
-
-
-class Changelog(BaseModel):
-    """What changed since the parent: samples per class."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    added: dict[str, int] = Field(default_factory=dict)
-    relabelled: dict[str, int] = Field(default_factory=dict)
-    removed: dict[str, int] = Field(default_factory=dict)
-    classes_changed: bool = False
-    """Whether the class map or the reading of masks changed."""
-    split_changed: bool = False
-    """Whether the split policy changed, and with it the membership of the test split."""
-
-    @property
-    def bump(self) -> Bump | None:
-        """The number that rises; None where nothing changed."""
-        if self.classes_changed or self.split_changed or self.removed:
-            return Bump.MAJOR
-        if self.added:
-            return Bump.MINOR
-        return Bump.PATCH if self.relabelled else None
-
-    def __str__(self) -> str:
-        parts = [
-            f"{sum(counts.values())} samples {verb} ({_listed(counts)})"
-            for verb, counts in [
-                ("added", self.added),
-                ("relabelled", self.relabelled),
-                ("removed", self.removed),
-            ]
-            if counts
-        ]
-        if self.classes_changed:
-            parts.append("class map or mask format changed")
-        if self.split_changed:
-            parts.append("split policy changed")
-        return "; ".join(parts) or "nothing changed"
 
 
 class Snapshot(BaseModel):
@@ -87,12 +45,45 @@ class Snapshot(BaseModel):
     counts: dict[str, int]
     """Samples per class."""
     changelog: Changelog
+    changes: Digest
+    """The table of all that changed since the parent: sample, change, class, class_before, group,
+    group_before, dice. The last is the overlap of the old and the new mask of what was
+    relabelled, 1 for all else."""
+    notes: str = ""
+
+
+@dataclass(frozen=True)
+class Pending:
+    """What would be cut now."""
+
+    version: Version
+    """The least that the change allows."""
+    parent: Snapshot | None
+    parent_digest: Digest | None
+    batches: tuple[BatchPin, ...]
+    new: tuple[BatchPin, ...]
+    """Those that the parent lacks."""
+    description: DatasetDescription
+    changes: pa.Table
+    """See `difference`."""
+    changelog: Changelog
+
+    def allows(self, version: Version) -> bool:
+        """Tell whether a person may give the next snapshot this number: a higher one, in order."""
+        if self.parent is None:
+            return version == FIRST
+        parent = Version.parse(self.parent.id)
+        return version >= self.version and version in [parent.bumped(bump) for bump in Bump]
+
+
+def versions(store: Store) -> list[Version]:
+    """Return the versions of all snapshots, oldest first."""
+    return sorted(Version.parse(name.removeprefix(REF)) for name in store.refs.names(REF))
 
 
 def latest_version(store: Store) -> Version | None:
     """Return the newest snapshot's version, or None where there is none."""
-    versions = [Version.parse(name.removeprefix(REF)) for name in store.refs.names(REF)]
-    return max(versions, default=None)
+    return max(versions(store), default=None)
 
 
 def read_snapshot(store: Store, digest: Digest) -> Snapshot:
@@ -115,21 +106,8 @@ def find_snapshot(store: Store, dataset: str) -> tuple[Digest, Snapshot]:
     return digest, read_snapshot(store, digest)
 
 
-def samples_of(store: Store, batches: tuple[BatchPin, ...]) -> pd.DataFrame:
-    """Return the samples of some batches, later ones overriding earlier ones, sorted by id.
-
-    Each row has a further column ``batch``, the batch that the sample's row is from.
-    """
-    tables = [
-        store.objects.get_table(read_batch(store, pin.digest).rows).assign(batch=pin.id)
-        for pin in batches
-    ]
-    table = pd.concat(tables, ignore_index=True)
-    return table.drop_duplicates("sample", keep="last").sort_values("sample", ignore_index=True)
-
-
-def next_snapshot(store: Store, description: DatasetDescription) -> Snapshot | None:
-    """Return the snapshot that would be cut now, or None where nothing is pending.
+def pending(store: Store, description: DatasetDescription) -> Pending | None:
+    """Return what would be cut now, or None where nothing is pending.
 
     All batches that were taken in and are not in the newest snapshot are added, in the order in
     which they were taken in, so that a correction comes after what it corrects.
@@ -143,40 +121,80 @@ def next_snapshot(store: Store, description: DatasetDescription) -> Snapshot | N
     parent_digest, parent = find_snapshot(store, str(newest)) if newest else (None, None)
     before = parent.batches if parent else ()
     pinned = {pin.id for pin in before}
-    pending = tuple(
+    new = tuple(
         BatchPin(id=id, digest=digest) for id, digest in named_batches(store) if id not in pinned
     )
-    batches = before + pending
-    if not batches:
+    changes = difference(store, before, before + new)
+    log = changelog(changes, parent.description if parent else None, description)
+    if parent is None or newest is None:
+        if not new:
+            return None
+        version = FIRST
+    elif log.bump is None:
         return None
-    samples = samples_of(store, batches)
-    unknown = sorted(set(samples["class"]) - set(description.class_ids))
+    else:
+        version = newest.bumped(log.bump)
+    # A class cannot go from the description while it is in use.
+    used = pc.unique(samples_of(store, before + new, ("sample", "class"))["class"]).to_pylist()
+    unknown = sorted(set(used) - set(description.class_ids))
     if unknown:
         raise CutRefused(
             f"no snapshot can be cut: the dataset's description lacks {', '.join(unknown)}, "
             "which samples have; a class cannot go while it is in use"
         )
-    changelog = _difference(store, parent, samples, description)
-    if newest is None:
-        version = FIRST
-    elif changelog.bump is None:
+    return Pending(version, parent, parent_digest, before + new, new, description, changes, log)
+
+
+def next_snapshot(
+    store: Store, description: DatasetDescription, version: Version | None = None, notes: str = ""
+) -> Snapshot | None:
+    """Return the snapshot that is cut now, or None where nothing is pending.
+
+    Parameters
+    ----------
+    store
+        Where it lies. The table of changes is put into it.
+    description
+        The dataset's, of which the snapshot holds a copy.
+    version
+        A higher number than the difference asks for; by default what it asks for.
+    notes
+        For people.
+
+    Raises
+    ------
+    CutRefused
+        If samples have a class that the description lacks, or the number cannot be given.
+    """
+    next_one = pending(store, description)
+    if next_one is None:
         return None
-    else:
-        version = newest.bumped(changelog.bump)
+    if version is not None and not next_one.allows(version):
+        since = next_one.parent.id if next_one.parent else "the beginning"
+        raise CutRefused(
+            f"{version} cannot be cut: since {since} there are {next_one.changelog}, so the next "
+            f"version is {next_one.version}; it can be raised to the next minor or major one, "
+            "never lowered"
+        )
+    samples = samples_of(store, next_one.batches, ("sample", "class", "group"))
     return Snapshot(
-        id=str(version),
-        parent=parent_digest,
-        parent_id=parent.id if parent else None,
-        batches=batches,
+        id=str(version or next_one.version),
+        parent=next_one.parent_digest,
+        parent_id=next_one.parent.id if next_one.parent else None,
+        batches=next_one.batches,
         description=description,
         samples=len(samples),
-        groups=samples["group"].nunique(),
-        counts=_counts(samples["class"]),
-        changelog=changelog,
+        groups=pc.count_distinct(samples["group"]).as_py(),
+        counts=dict(sorted(Counter(samples["class"].to_pylist()).items())),
+        changelog=next_one.changelog,
+        changes=store.objects.put_table(_with_overlaps(store, next_one)),
+        notes=notes,
     )
 
 
-def cut(store: Store, dataset: str, description: DatasetDescription) -> tuple[Digest, Snapshot]:
+def cut(
+    store: Store, dataset: str, description: DatasetDescription, notes: str = ""
+) -> tuple[Digest, Snapshot]:
     """Return the snapshot named ``dataset`` and its digest: the one that has this id, or the next.
 
     The caller gives the next one its name.
@@ -188,7 +206,7 @@ def cut(store: Store, dataset: str, description: DatasetDescription) -> tuple[Di
     """
     if store.refs.get(REF + dataset):
         return find_snapshot(store, dataset)
-    snapshot = next_snapshot(store, description)
+    snapshot = next_snapshot(store, description, Version.parse(dataset), notes)
     if snapshot is None:
         newest = latest_version(store)
         raise CutRefused(
@@ -196,40 +214,16 @@ def cut(store: Store, dataset: str, description: DatasetDescription) -> tuple[Di
             if newest
             else f"{dataset} cannot be cut: no batch was taken in yet; materialize raw_images first"
         )
-    if snapshot.id != dataset:
-        raise CutRefused(
-            f"{dataset} cannot be cut: since {snapshot.parent_id or 'the beginning'} there are "
-            f"{snapshot.changelog}, so the next version is {snapshot.id}"
-        )
     return store.objects.put_json(snapshot.model_dump(mode="json")), snapshot
 
 
-def _difference(
-    store: Store,
-    parent: Snapshot | None,
-    samples: pd.DataFrame,
-    description: DatasetDescription,
-) -> Changelog:
-    if parent is None:
-        return Changelog(added=_counts(samples["class"]))
-    before = samples_of(store, parent.batches).set_index("sample")
-    after = samples.set_index("sample")
-    common = after.index.intersection(before.index)
-    labels = ["mask", "class", "group"]
-    relabelled = (after.loc[common, labels] != before.loc[common, labels]).any(axis=1)
-    old = parent.description
-    return Changelog(
-        added=_counts(after.loc[after.index.difference(before.index), "class"]),
-        relabelled=_counts(after.loc[common[relabelled], "class"]),
-        removed=_counts(before.loc[before.index.difference(after.index), "class"]),
-        classes_changed=old.labels != description.labels,
-        split_changed=old.split != description.split,
-    )
-
-
-def _counts(classes: "pd.Series[str]") -> dict[str, int]:
-    return {str(name): int(count) for name, count in sorted(classes.value_counts().items())}
-
-
-def _listed(counts: dict[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counts.items())
+def _with_overlaps(store: Store, cut: Pending) -> pa.Table:
+    """Return the table of changes as it is stored."""
+    dice = [
+        overlap(store, row["mask_before"], row["mask"], cut.description)
+        if row["change"] == "relabelled"
+        else 1.0
+        for row in cut.changes.select(["change", "mask_before", "mask"]).to_pylist()
+    ]
+    said = ["sample", "change", "class", "class_before", "group", "group_before"]
+    return cut.changes.select(said).append_column("dice", pa.array(dice, pa.float64()))

@@ -4,12 +4,14 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Literal, get_args
 
-import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
 from defect_assets.dataset.description import SplitPolicy
 from defect_assets.dataset.images import LabelledImage, read_images
-from defect_assets.dataset.snapshot import Snapshot, read_snapshot, samples_of
+from defect_assets.dataset.samples import samples_of
+from defect_assets.dataset.snapshot import Snapshot, read_snapshot
 from defect_assets.store import Digest, Store, digest_of
 
 Part = Literal["train", "val", "test"]
@@ -40,15 +42,17 @@ def split_snapshot(store: Store, digest: Digest) -> Split:
     """
     snapshot = read_snapshot(store, digest)
     parts = _parts(store, snapshot)
-    samples = samples_of(store, snapshot.batches)
-    table = samples[["sample", "group", "class"]].assign(part=samples["group"].map(parts))
+    samples = samples_of(store, snapshot.batches, ("sample", "group", "class"))
+    of_sample = [parts[group] for group in samples["group"].to_pylist()]
+    table = samples.drop_columns("batch").append_column("part", pa.array(of_sample, pa.string()))
+    counts = Counter(zip(of_sample, samples["class"].to_pylist(), strict=True))
     return Split(
         dataset=snapshot.id,
         snapshot=digest,
         policy=snapshot.description.split,
         rows=store.objects.put_table(table),
         counts={
-            part: dict(sorted(Counter(table.loc[table["part"] == part, "class"]).items()))
+            part: {name: n for (p, name), n in sorted(counts.items()) if p == part}
             for part in PARTS
         },
         groups={part: sum(p == part for p in parts.values()) for part in PARTS},
@@ -63,10 +67,11 @@ def read_split(store: Store, digest: Digest) -> Split:
 def read_part(store: Store, split: Split, part: Part) -> Iterator[LabelledImage]:
     """Yield the images of one part of a split, in the order of their ids."""
     snapshot = read_snapshot(store, split.snapshot)
-    parts = store.objects.get_table(split.rows)
+    parts = store.objects.get_table(split.rows, ["sample", "part"])
+    chosen = parts.filter(pc.equal(parts["part"], part))["sample"].combine_chunks()
     samples = samples_of(store, snapshot.batches)
-    chosen = samples[samples["sample"].isin(parts.loc[parts["part"] == part, "sample"])]
-    return read_images(store, chosen, snapshot.description)
+    wanted = samples.filter(pc.is_in(samples["sample"], value_set=chosen))
+    return read_images(store, wanted, snapshot.description)
 
 
 def leaks(store: Store, split: Split) -> list[str]:
@@ -75,17 +80,25 @@ def leaks(store: Store, split: Split) -> list[str]:
     A group is torn if it, or an image that is the same bit by bit, is in several parts.
     """
     snapshot = read_snapshot(store, split.snapshot)
-    samples = samples_of(store, snapshot.batches)[["sample", "image"]]
-    table = store.objects.get_table(split.rows).merge(samples, on="sample")
-    torn: set[str] = set()
-    for column in ("group", "image"):
-        parts = table.groupby(column)["part"].transform("nunique")
-        torn |= set(table.loc[parts > 1, "group"])
-    return sorted(torn)
+    samples = samples_of(store, snapshot.batches, ("sample", "image"))
+    images = dict(zip(samples["sample"].to_pylist(), samples["image"].to_pylist(), strict=True))
+    rows = store.objects.get_table(split.rows).to_pylist()
+    parts: dict[str, set[str]] = {}
+    for row in rows:
+        for thing in (f"group {row['group']}", f"image {images.get(row['sample'])}"):
+            parts.setdefault(thing, set()).add(row["part"])
+    return sorted(
+        {
+            row["group"]
+            for row in rows
+            if len(parts[f"group {row['group']}"]) > 1
+            or len(parts[f"image {images.get(row['sample'])}"]) > 1
+        }
+    )
 
 
 def assign_groups(
-    samples: pd.DataFrame,
+    samples: pa.Table,
     policy: SplitPolicy,
     defect_free: str,
     before: dict[str, Part] | None = None,
@@ -140,16 +153,16 @@ def _parts(store: Store, snapshot: Snapshot) -> dict[str, Part]:
         lineage.append(read_snapshot(store, lineage[-1].parent))
     parts: dict[str, Part] = {}
     for ancestor in reversed(lineage):
-        samples = samples_of(store, ancestor.batches)
+        samples = samples_of(store, ancestor.batches, ("sample", "group", "class"))
         description = ancestor.description
         parts = assign_groups(samples, description.split, description.defect_free, parts)
     return parts
 
 
-def _strata(samples: pd.DataFrame, defect_free: str) -> dict[str, dict[str, int]]:
+def _strata(samples: pa.Table, defect_free: str) -> dict[str, dict[str, int]]:
     """Return, for each class, its groups and their numbers of samples."""
     classes: dict[str, Counter[str]] = {}
-    for group, name in zip(samples["group"], samples["class"], strict=True):
+    for group, name in zip(samples["group"].to_pylist(), samples["class"].to_pylist(), strict=True):
         classes.setdefault(group, Counter())[name] += 1
     strata: dict[str, dict[str, int]] = {}
     for group, counts in classes.items():

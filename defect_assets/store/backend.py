@@ -4,8 +4,8 @@ Keys are relative POSIX paths. Two promises carry everything above: a key is eit
 absent at any time, and of two writers that race for a key exactly one is told that it won.
 """
 
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
 
 
 class NotInStore(KeyError):
@@ -15,11 +15,32 @@ class NotInStore(KeyError):
         return f"the store holds nothing under {self.args[0]!r}"
 
 
+class StoreUnavailable(OSError):
+    """The place where the store lies does not answer, or refuses; the message says what to do."""
+
+
+class Entry(NamedTuple):
+    """What is known of a key without reading it."""
+
+    key: str
+    size: int
+    """In bytes."""
+    modified: float
+    """When it was written, in seconds since 1970."""
+
+
 class Backend(Protocol):
-    """A place that holds bytes under keys: a folder, later a bucket."""
+    """A place that holds bytes under keys: a folder or a bucket."""
 
     def read(self, key: str) -> bytes:
         """Return the bytes under ``key``; raise `NotInStore` where there are none."""
+        ...
+
+    def read_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Return some parts of the bytes under ``key``, each from an offset, of a length.
+
+        What reaches beyond the end comes back shorter. Raises `NotInStore` as `read` does.
+        """
         ...
 
     def exists(self, key: str) -> bool:
@@ -34,6 +55,14 @@ class Backend(Protocol):
         """Replace ``expected`` (None: absence) by ``data``; return whether it was there."""
         ...
 
-    def keys(self, prefix: str) -> Iterator[str]:
-        """Yield the keys that begin with ``prefix``, sorted."""
+    def delete(self, key: str) -> None:
+        """Remove ``key``, if it is there."""
+        ...
+
+    def entries(self, folder: str) -> Iterator[Entry]:
+        """Yield what lies in a folder of keys, its subfolders included."""
+        ...
+
+    def clean(self, before: float) -> int:
+        """Remove what writers that died before a time left behind; return how much there was."""
         ...

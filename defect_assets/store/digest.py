@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 Digest: TypeAlias = str
 """Lower-case hexadecimal SHA-256, 64 characters."""
 
+OBJECTS = "objects/"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -47,6 +48,33 @@ def check_digest(text: str) -> Digest:
     if not _DIGEST.fullmatch(text):
         raise ValueError(f"{text!r} is not a SHA-256 digest (64 hexadecimal characters)")
     return text
+
+
+class Corrupted(Exception):
+    """Something in the store does not have the digest that names it.
+
+    Parameters
+    ----------
+    what
+        The key, or what lies in it.
+    """
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(
+            f"the store is damaged: {what} does not have its digest; defect-assets verify tells "
+            "what that touches, and with --repair-from restores it from another store"
+        )
+
+
+def object_key(digest: Digest) -> str:
+    """Return the key under which the object with a digest lies."""
+    return f"{OBJECTS}{check_digest(digest)[:2]}/{digest[2:]}"
+
+
+def object_digest(key: str) -> Digest:
+    """Return the digest that an object's key says."""
+    return key.removeprefix(OBJECTS).replace("/", "")
 
 
 def short(digest: Digest) -> str:

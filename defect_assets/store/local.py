@@ -3,10 +3,10 @@
 import fcntl
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from defect_assets.store.backend import NotInStore
+from defect_assets.store.backend import Entry, NotInStore
 
 _PARTIAL = ".partial-"
 
@@ -26,11 +26,24 @@ class LocalBackend:
     def __init__(self, root: Path) -> None:
         self.root = root
 
+    def __str__(self) -> str:
+        return str(self.root)
+
     def read(self, key: str) -> bytes:
         try:
             return self._path(key).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotInStore(key) from None
+
+    def read_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        try:
+            descriptor = os.open(self._path(key), os.O_RDONLY)
         except FileNotFoundError:
             raise NotInStore(key) from None
+        try:
+            return [os.pread(descriptor, length, offset) for offset, length in ranges]
+        finally:
+            os.close(descriptor)
 
     def exists(self, key: str) -> bool:
         return self._path(key).is_file()
@@ -66,12 +79,33 @@ class LocalBackend:
             _sync_folder(path.parent)
             return True
 
-    def keys(self, prefix: str) -> Iterator[str]:
-        folder = self.root / prefix if prefix.endswith("/") else (self.root / prefix).parent
-        for path in sorted(folder.rglob("*")):
-            key = path.relative_to(self.root).as_posix()
-            if key.startswith(prefix) and path.is_file() and not path.name.startswith("."):
-                yield key
+    def delete(self, key: str) -> None:
+        self._path(key).unlink(missing_ok=True)
+
+    def entries(self, folder: str) -> Iterator[Entry]:
+        folder = folder.rstrip("/")
+        try:
+            children = sorted(os.scandir(self.root / folder), key=lambda child: child.name)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for child in children:
+            if child.name.startswith("."):
+                continue
+            key = f"{folder}/{child.name}"
+            if child.is_dir(follow_symlinks=False):
+                yield from self.entries(key)
+            else:
+                try:
+                    status = child.stat(follow_symlinks=False)
+                except FileNotFoundError:  # deleted since the folder was listed
+                    continue
+                yield Entry(key, status.st_size, status.st_mtime)
+
+    def clean(self, before: float) -> int:
+        left = [path for path in self.root.rglob(f"{_PARTIAL}*") if path.lstat().st_mtime < before]
+        for path in left:
+            path.unlink(missing_ok=True)
+        return len(left)
 
     def _path(self, key: str) -> Path:
         parts = key.split("/")
@@ -80,7 +114,9 @@ class LocalBackend:
         return self.root.joinpath(*parts)
 
     def _write_partial(self, folder: Path, data: bytes) -> Path:
-        folder.mkdir(parents=True, exist_ok=True)
+        if not folder.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
+            _sync_folder(folder.parent)
         descriptor, name = tempfile.mkstemp(prefix=_PARTIAL, dir=folder)
         partial = Path(name)
         try:

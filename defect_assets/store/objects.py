@@ -1,20 +1,25 @@
 """Immutable bytes, JSON values, file trees and tables, each under the digest of its content."""
 
-import hashlib
-import io
 import json
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import pyarrow as pa
 
-from defect_assets.store.backend import Backend
-from defect_assets.store.digest import Digest, canonical_json, check_digest, digest_of
-
-
-class Corrupted(Exception):
-    """What is stored under a digest does not have that digest."""
+from defect_assets.store.backend import Backend, NotInStore
+from defect_assets.store.digest import (
+    Corrupted,
+    Digest,
+    canonical_json,
+    check_digest,
+    digest_of,
+    object_key,
+)
+from defect_assets.store.packs import Location, Packer, PackIndex
+from defect_assets.store.tables import read_table, select_rows, table_key, write_table
 
 
 class Objects:
@@ -28,15 +33,27 @@ class Objects:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        self.packs = PackIndex(backend)
 
     def put(self, data: bytes) -> Digest:
         """Store some bytes and return their digest."""
         digest = digest_of(data)
-        self._backend.create(_object_key(digest), data)
+        self._backend.create(object_key(digest), data)
         return digest
 
+    @contextmanager
+    def packing(self) -> Iterator[Packer]:
+        """Open a packer, for many small objects; they are there once it is left without error."""
+        packer = Packer(self._backend, self.packs)
+        try:
+            yield packer
+        except BaseException:
+            packer.abandon()
+            raise
+        packer.close()
+
     def get(self, digest: Digest) -> bytes:
-        """Return the bytes with a digest.
+        """Return the bytes with a digest, whether they lie alone or in a pack.
 
         Raises
         ------
@@ -45,16 +62,39 @@ class Objects:
         Corrupted
             If what it holds has another digest.
         """
-        data = self._backend.read(_object_key(digest))
+        try:
+            data = self._backend.read(object_key(digest))
+        except NotInStore:
+            [location] = self.packs.locate([digest])
+            if location is None:
+                raise
+            return self._members(location.pack, [(digest, location)])[0]
         if digest_of(data) != digest:
-            raise Corrupted(
-                f"the store is damaged: {_object_key(digest)} does not have its digest; remove "
-                "that file and take in or compute again what it held"
-            )
+            raise Corrupted(object_key(digest))
         return data
 
+    def get_many(self, digests: Sequence[Digest]) -> list[bytes]:
+        """Return some objects, those of one pack by one read.
+
+        Raises
+        ------
+        NotInStore, Corrupted
+            As `get` does.
+        """
+        by_pack: dict[Digest, list[tuple[int, Location]]] = defaultdict(list)
+        data: dict[int, bytes] = {}
+        for i, location in enumerate(self.packs.locate(digests)):
+            if location is None:
+                data[i] = self.get(digests[i])
+            else:
+                by_pack[location.pack].append((i, location))
+        for pack, members in by_pack.items():
+            read = self._members(pack, [(digests[i], location) for i, location in members])
+            data |= dict(zip((i for i, _ in members), read, strict=True))
+        return [data[i] for i in range(len(digests))]
+
     def __contains__(self, digest: Digest) -> bool:
-        return self._backend.exists(_object_key(digest))
+        return self._backend.exists(object_key(digest)) or self.packs.locate([digest]) != [None]
 
     def put_json(self, value: Any) -> Digest:
         """Store a JSON value in its canonical form and return the digest of that form."""
@@ -72,63 +112,45 @@ class Objects:
         """Return the files of a tree by name."""
         return {name: self.get(file) for name, file in self.get_json(digest).items()}
 
-    def put_table(self, table: pd.DataFrame) -> Digest:
-        """Store a table and return the digest of its rows.
-
-        The digest is of the content, not of the Parquet file, whose bytes differ between writers.
-        It depends neither on the order of the rows nor on the frame's index.
-        """
-        digest = table_digest(table)
-        buffer = io.BytesIO()
-        _sorted(table).to_parquet(buffer, compression="zstd", index=False)
-        self._backend.create(_table_key(digest), buffer.getvalue())
+    def put_table(self, table: pa.Table) -> Digest:
+        """Store a table and return the digest of its rows; see `tables.table_digest`."""
+        digest, file = write_table(table)
+        if not self._backend.exists(table_key(digest)):
+            self._backend.create(table_key(digest), self.put(file).encode())
         return digest
 
-    def get_table(self, digest: Digest) -> pd.DataFrame:
-        """Return the table with a digest, its rows sorted by the first column.
+    def get_table(self, digest: Digest, columns: list[str] | None = None) -> pa.Table:
+        """Return the table with a digest, or some of its columns, sorted by the first column.
 
         Raises
         ------
         NotInStore, Corrupted
             As `get` does.
         """
-        data = self._backend.read(_table_key(digest))
+        return read_table(self._table(digest), columns)
+
+    def find_rows(self, digest: Digest, wanted: dict[str, pa.Array]) -> pa.Table:
+        """Return those rows of a table in which one of some columns has one of some values."""
+        return select_rows(self._table(digest), wanted)
+
+    def _table(self, digest: Digest) -> bytes:
+        key = table_key(digest)
         try:
-            table = pd.read_parquet(io.BytesIO(data))
-        except Exception as error:  # pyarrow raises many kinds for damaged files
-            raise Corrupted(
-                f"the store is damaged: {_table_key(digest)} cannot be read ({error})"
-            ) from error
-        if table_digest(table) != digest:
-            raise Corrupted(f"the store is damaged: {_table_key(digest)} does not have its digest")
-        return table
+            file = check_digest(self._backend.read(key).decode())
+        except ValueError as error:
+            raise Corrupted(key) from error
+        return self.get(file)
 
-
-def table_digest(table: pd.DataFrame) -> Digest:
-    """Return the digest of a table's columns and rows, whatever the order of the rows.
-
-    SHA-256 over each cell's text, preceded by its length, column names first, rows sorted by the
-    first column, which must be unique.
-    """
-    hasher = hashlib.sha256()
-
-    def add(row: Any) -> None:
-        for cell in row:
-            text = str(cell).encode()
-            hasher.update(len(text).to_bytes(8, "big"))
-            hasher.update(text)
-
-    add(table.columns)
-    for row in _sorted(table).itertuples(index=False, name=None):
-        add(row)
-    return hasher.hexdigest()
-
-
-def _sorted(table: pd.DataFrame) -> pd.DataFrame:
-    key = table.columns[0]
-    if not table[key].is_unique:
-        raise ValueError(f"the first column of a table, {key!r}, must be unique")
-    return table.sort_values(key, ignore_index=True)
+    def _members(self, pack: Digest, members: Sequence[tuple[Digest, Location]]) -> list[bytes]:
+        ranges = [(location.offset, location.length) for _, location in members]
+        read = self._backend.read_ranges(object_key(pack), ranges)
+        for (digest, location), data in zip(members, read, strict=True):
+            if digest_of(data) != digest:
+                raise Corrupted(
+                    f"{digest}, bytes {location.offset} to {location.offset + location.length} "
+                    f"of {object_key(pack)},"
+                )
+        return read
 
 
 def write_tree(files: Mapping[str, bytes], folder: Path) -> None:
@@ -137,11 +159,3 @@ def write_tree(files: Mapping[str, bytes], folder: Path) -> None:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-
-
-def _object_key(digest: Digest) -> str:
-    return f"objects/{check_digest(digest)[:2]}/{digest[2:]}"
-
-
-def _table_key(digest: Digest) -> str:
-    return f"tables/{check_digest(digest)[:2]}/{digest[2:]}.parquet"

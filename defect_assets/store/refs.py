@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 
 from defect_assets.store.backend import Backend, NotInStore
-from defect_assets.store.digest import Digest, check_digest
+from defect_assets.store.digest import Corrupted, Digest, check_digest
+
+REFS = "refs/"
 
 
 class RefConflict(Exception):
@@ -25,9 +27,11 @@ class Refs:
     def get(self, name: str) -> Digest | None:
         """Return the digest that a name stands for, or None where there is no such name."""
         try:
-            return check_digest(self._backend.read(_key(name)).decode())
+            return check_digest(self._backend.read(REFS + name).decode())
         except NotInStore:
             return None
+        except ValueError as error:
+            raise Corrupted(REFS + name) from error
 
     def create(self, name: str, digest: Digest) -> None:
         """Set a name once for all.
@@ -37,7 +41,7 @@ class Refs:
         RefConflict
             If the name already stands for another digest.
         """
-        if not self._backend.create(_key(name), check_digest(digest).encode()):
+        if not self._backend.create(REFS + name, check_digest(digest).encode()):
             current = self.get(name)
             if current != digest:
                 raise RefConflict(f"{name} is set once for all, and stands for {current}")
@@ -51,14 +55,10 @@ class Refs:
             If someone else moved it in between; nothing is changed then.
         """
         before = expected.encode() if expected else None
-        if not self._backend.swap(_key(name), before, check_digest(digest).encode()):
+        if not self._backend.swap(REFS + name, before, check_digest(digest).encode()):
             raise RefConflict(f"{name} was moved to {self.get(name)} by someone else: try again")
 
-    def names(self, prefix: str = "") -> Iterator[str]:
-        """Yield the names that begin with ``prefix``, sorted."""
-        for key in self._backend.keys(f"refs/{prefix}"):
-            yield key.removeprefix("refs/")
-
-
-def _key(name: str) -> str:
-    return f"refs/{name}"
+    def names(self, folder: str = "") -> Iterator[str]:
+        """Yield the names in a folder of names, e.g. ``datasets/``, sorted."""
+        found = self._backend.entries((REFS + folder).rstrip("/"))
+        yield from sorted(entry.key.removeprefix(REFS) for entry in found)

@@ -1,13 +1,17 @@
 """A store: objects, names, and the record of how each named result came to be."""
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from defect_assets.store.access import S3Access
 from defect_assets.store.backend import Backend
+from defect_assets.store.cache import CachedBackend
 from defect_assets.store.digest import Digest
+from defect_assets.store.leases import LeasingBackend
 from defect_assets.store.local import LocalBackend
 from defect_assets.store.objects import Objects
 from defect_assets.store.refs import RefConflict, Refs
@@ -53,6 +57,7 @@ class Store:
     """
 
     def __init__(self, backend: Backend) -> None:
+        self.backend = backend
         self.objects = Objects(backend)
         self.refs = Refs(backend)
 
@@ -99,6 +104,27 @@ class Store:
         return self.objects.put_json(record.model_dump(mode="json"))
 
 
-def open_store(url: str) -> Store:
-    """Open the store at a folder's path; it is made when something is first written."""
-    return Store(LocalBackend(Path(url)))
+def open_store(url: str, access: S3Access | None = None, cache: Path | None = None) -> Store:
+    """Open a store; it is made when something is first written.
+
+    Parameters
+    ----------
+    url
+        A folder's path, or ``s3://bucket/prefix``.
+    access
+        How the bucket is reached; by default as the usual AWS environment says.
+    cache
+        The folder in which what a bucket was asked for is kept; None: nowhere.
+    """
+    if "://" not in url:
+        return Store(LeasingBackend(LocalBackend(Path(url))))
+    return _open_bucket(url, access, cache)
+
+
+@lru_cache
+def _open_bucket(url: str, access: S3Access | None, cache: Path | None) -> Store:
+    """Open a bucket once a process: its probe and its credentials take a moment."""
+    from defect_assets.store.s3 import S3Backend
+
+    backend: Backend = LeasingBackend(S3Backend(url, access))
+    return Store(CachedBackend(backend, cache) if cache else backend)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
+import pyarrow as pa
 import pytest
 import yaml
 
@@ -240,8 +241,9 @@ def test_a_torn_group_fails_the_blocking_check(
     assert digest is not None
     made = split.read_split(store, digest)
     rows = store.objects.get_table(made.rows)
-    rows["part"] = ["train", "val", "test"] * (len(rows) // 3)
-    broken = made.model_copy(update={"rows": store.objects.put_table(rows)})
+    parts = pa.array(["train", "val", "test"] * (len(rows) // 3))
+    moved = store.objects.put_table(rows.set_column(3, "part", parts))
+    broken = made.model_copy(update={"rows": moved})
     monkeypatch.setattr(split, "split_snapshot", lambda *_: broken)
     result = platform.materialize("dataset_split", "DS-1.0.0")
     evaluations = result.get_asset_check_evaluations()

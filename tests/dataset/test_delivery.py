@@ -13,10 +13,10 @@ from defect_assets.dataset.delivery import (
     DeliveryExists,
     DeliveryRefused,
     deliveries,
-    read_delivery,
     write_delivery,
 )
 from defect_assets.dataset.description import DatasetDescription
+from defect_assets.dataset.inspection import read_delivery
 from defect_assets.dataset.synthetic import synthetic_samples
 from defect_assets.settings import SettingsError
 from defect_assets.store import Store
@@ -99,7 +99,7 @@ def _empty(folder: Path) -> str:
 
 def _no_images_folder(folder: Path) -> str:
     (folder / "images").rename(folder / "pictures")
-    return "no folder of this name"
+    return "a mask without an image"
 
 
 def _row_without_image(folder: Path) -> str:
@@ -155,7 +155,7 @@ def _other_file(folder: Path) -> str:
 
 def _unknown_key(folder: Path) -> str:
     (folder / "batch.yaml").write_text("nots: typo")
-    return "unknown keys: nots"
+    return "nots: Extra inputs"
 
 
 def _coloured_mask(folder: Path) -> str:

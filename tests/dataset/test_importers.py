@@ -14,8 +14,9 @@ import pytest
 from PIL import Image
 
 from defect_assets.dataset import folder as folder_importer
-from defect_assets.dataset.delivery import DeliveryRefused, read_delivery, write_delivery
+from defect_assets.dataset.delivery import DeliveryRefused, write_delivery
 from defect_assets.dataset.description import DatasetDescription
+from defect_assets.dataset.inspection import read_delivery
 from defect_assets.dataset.magnetic_tiles import (
     LayoutError,
     delivered,

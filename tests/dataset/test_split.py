@@ -1,11 +1,11 @@
 from pathlib import Path
 
-import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from defect_assets.dataset.batch import ingest
+from defect_assets.dataset.batch import ROWS, ingest
 from defect_assets.dataset.description import DatasetDescription, SplitPolicy
 from defect_assets.dataset.split import (
     PARTS,
@@ -26,13 +26,14 @@ groups = st.dictionaries(
 )
 
 
-def _samples(members: dict[str, list[str]]) -> pd.DataFrame:
+def _samples(members: dict[str, list[str]]) -> pa.Table:
     rows = [
         (f"{group}-{i}", group, name)
         for group, names in members.items()
         for i, name in enumerate(names)
     ]
-    return pd.DataFrame(rows, columns=["sample", "group", "class"])
+    columns = list(zip(*rows, strict=True)) or [()] * 3
+    return pa.table(dict(zip(["sample", "group", "class"], columns, strict=True)))
 
 
 @given(members=groups, seed=st.integers(0, 100))
@@ -51,7 +52,7 @@ def test_the_order_of_samples_makes_no_difference(
     order = data.draw(st.permutations(range(len(samples))))
     policy = SplitPolicy()
     assert assign_groups(samples, policy, "Free") == assign_groups(
-        samples.iloc[list(order)], policy, "Free"
+        samples.take(list(order)), policy, "Free"
     )
 
 
@@ -73,7 +74,7 @@ def test_the_ratios_are_kept_class_by_class() -> None:
     members = {f"{name}{i}": [name] * 3 for name in ("Free", "Crack") for i in range(50)}
     samples = _samples(members)
     parts = assign_groups(samples, SplitPolicy(train=0.6, val=0.2, test=0.2), "Free")
-    table = samples.assign(part=samples["group"].map(parts))
+    table = samples.to_pandas().assign(part=lambda t: t["group"].map(parts))
     shares = table.groupby("class")["part"].value_counts(normalize=True)
     for name in ("Free", "Crack"):
         assert [shares[name, part] for part in PARTS] == pytest.approx([0.6, 0.2, 0.2])
@@ -99,9 +100,10 @@ def test_a_torn_group_and_a_torn_image_are_found(
     split = split_snapshot(store, store.content(f"datasets/{snapshot.id}") or "")
     assert leaks(store, split) == []
 
-    rows = store.objects.get_table(split.rows)
+    rows = store.objects.get_table(split.rows).to_pandas()
     rows.loc[rows["sample"] == "tile-0003-exp2", "part"] = "moved"
-    torn = split.model_copy(update={"rows": store.objects.put_table(rows)})
+    moved = store.objects.put_table(pa.Table.from_pandas(rows))
+    torn = split.model_copy(update={"rows": moved})
     assert leaks(store, torn) == ["tile-0003"]
 
 
@@ -110,10 +112,9 @@ def test_the_same_image_under_two_names_is_a_leak(
 ) -> None:
     """Ingest refuses it; should it get in all the same, the check says so."""
     batch = ingest(store, delivery, description)
-    table = store.objects.get_table(batch.rows)
-    for i in range(10):
-        copy = table.iloc[:1].assign(sample=f"copy-{i}", group=f"copy-{i}")
-        table = pd.concat([table, copy])
+    [first, *_] = rows = store.objects.get_table(batch.rows).to_pylist()
+    rows += [first | {"sample": f"copy-{i}", "group": f"copy-{i}"} for i in range(10)]
+    table = pa.Table.from_pylist(rows, schema=ROWS)
     content = store.objects.put_json(
         batch.model_dump(mode="json") | {"rows": store.objects.put_table(table)}
     )
@@ -138,8 +139,8 @@ def test_a_snapshots_split_is_stable_and_repeatable(
     take_in(store, deliver(inbox, "second", 13, 12), description)
     second = cut_next(store, description)
     later = split_snapshot(store, store.content(f"datasets/{second.id}") or "")
-    before = store.objects.get_table(split.rows).set_index("sample")["part"]
-    after = store.objects.get_table(later.rows).set_index("sample")["part"]
+    before = store.objects.get_table(split.rows).to_pandas().set_index("sample")["part"]
+    after = store.objects.get_table(later.rows).to_pandas().set_index("sample")["part"]
     assert (after.loc[before.index] == before).all()
     assert len(after) == 2 * len(before)
 
@@ -154,5 +155,5 @@ def test_another_policy_divides_anew(
     split = split_snapshot(store, store.content(f"datasets/{second.id}") or "")
     table = store.objects.get_table(split.rows)
     assert assign_groups(table, other.split, "Free") == dict(
-        zip(table["group"], table["part"], strict=True)
+        zip(table["group"].to_pylist(), table["part"].to_pylist(), strict=True)
     )

@@ -1,0 +1,162 @@
+"""What differs between two sequences of batches, sample by sample."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import BaseModel, ConfigDict, Field
+
+from defect_assets.dataset.batch import read_batch
+from defect_assets.dataset.description import DatasetDescription
+from defect_assets.dataset.masks import defective_pixels
+from defect_assets.dataset.samples import BatchPin, samples_of
+from defect_assets.dataset.version import Bump
+from defect_assets.store import Store
+
+CHANGES = (
+    "sample",
+    "change",  # added, relabelled or removed
+    "class",  # of a removed sample: what it was
+    "class_before",  # empty for what was added, as are the following
+    "group",
+    "group_before",
+    "image",
+    "mask",
+    "mask_before",
+)
+
+_COLUMNS = ("sample", "class", "group", "image", "mask")
+
+
+class Changelog(BaseModel):
+    """What changed between two snapshots: samples per class."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    added: dict[str, int] = Field(default_factory=dict)
+    relabelled: dict[str, int] = Field(default_factory=dict)
+    removed: dict[str, int] = Field(default_factory=dict)
+    classes_changed: bool = False
+    """Whether the class map or the reading of masks changed."""
+    split_changed: bool = False
+    """Whether the split policy changed, and with it the membership of the test split."""
+
+    @property
+    def bump(self) -> Bump | None:
+        """The number that rises; None where nothing changed."""
+        if self.classes_changed or self.split_changed or self.removed:
+            return Bump.MAJOR
+        if self.added:
+            return Bump.MINOR
+        return Bump.PATCH if self.relabelled else None
+
+    def __str__(self) -> str:
+        parts = [
+            f"{sum(counts.values())} samples {verb} ({_listed(counts)})"
+            for verb, counts in [
+                ("added", self.added),
+                ("relabelled", self.relabelled),
+                ("removed", self.removed),
+            ]
+            if counts
+        ]
+        if self.classes_changed:
+            parts.append("class map or mask format changed")
+        if self.split_changed:
+            parts.append("split policy changed")
+        return "; ".join(parts) or "nothing changed"
+
+
+def difference(store: Store, before: Sequence[BatchPin], after: Sequence[BatchPin]) -> pa.Table:
+    """Return the samples that differ, with the columns `CHANGES`, sorted by id.
+
+    Batches with which both begin are not compared; of the others, only the samples that they hold
+    are looked up. So the cost is that of what changed, not that of the dataset.
+    """
+    common = 0
+    while before[common : common + 1] == after[common : common + 1] != ():
+        common += 1
+    later = [*before[common:], *after[common:]]
+    if not later:
+        return _compare(*[samples_of(store, (), _COLUMNS)] * 2)
+    # To look up what came first is to read it all.
+    touched = _touched(store, later) if common or (before and after) else None
+    old, new = (samples_of(store, pins, _COLUMNS, touched) for pins in (before, after))
+    return _compare(old, new)
+
+
+def changelog(
+    changes: pa.Table, before: DatasetDescription | None, after: DatasetDescription
+) -> Changelog:
+    """Count what differs by kind and class; see `difference`."""
+    counts: dict[str, dict[str, int]] = {}
+    for kind in ("added", "relabelled", "removed"):
+        classes = changes.filter(pc.equal(changes["change"], kind))["class"]
+        counts[kind] = dict(sorted(Counter(classes.to_pylist()).items()))
+    return Changelog(
+        **counts,
+        classes_changed=before is not None and before.labels != after.labels,
+        split_changed=before is not None and before.split != after.split,
+    )
+
+
+def overlap(store: Store, mask_before: str, mask: str, description: DatasetDescription) -> float:
+    """Return the Dice coefficient of the defective pixels of two masks, by digest, from 0 to 1.
+
+    2 |A ∩ B| / (|A| + |B|). An empty digest is an empty mask; two empty masks agree.
+    """
+    if mask == mask_before:
+        return 1.0
+    shapes = [
+        defective_pixels(store.objects.get(digest), description)
+        for digest in (mask_before, mask)
+        if digest
+    ]
+    size = sum(int(shape.sum()) for shape in shapes)
+    if size == 0:
+        return 1.0
+    common = int((shapes[0] & shapes[1]).sum()) if len(shapes) == 2 else 0
+    return 2 * common / size
+
+
+def _touched(store: Store, batches: Sequence[BatchPin]) -> pa.Array:
+    """Return the ids of all that some batches hold, tombstones included."""
+    chunks = [
+        chunk
+        for pin in batches
+        for chunk in store.objects.get_table(read_batch(store, pin.digest).rows, ["sample"])[
+            "sample"
+        ].chunks
+    ]
+    return pa.chunked_array(chunks, pa.string()).unique()
+
+
+def _compare(old: pa.Table, new: pa.Table) -> pa.Table:
+    # Where each new sample stands among the old ones; null: nowhere.
+    at = pc.index_in(new["sample"], value_set=old["sample"])
+    kept, was = new.filter(pc.is_valid(at)), old.take(at.drop_null())
+    differs = pc.or_(
+        pc.or_(pc.not_equal(kept["mask"], was["mask"]), pc.not_equal(kept["class"], was["class"])),
+        pc.not_equal(kept["group"], was["group"]),
+    )
+    gone = old.filter(pc.invert(pc.is_in(old["sample"], value_set=new["sample"])))
+    parts = [
+        _changes("added", new.filter(pc.is_null(at)), None),
+        _changes("relabelled", kept.filter(differs), was.filter(differs)),
+        _changes("removed", gone, gone),
+    ]
+    return pa.concat_tables(parts).sort_by("sample")
+
+
+def _changes(kind: str, rows: pa.Table, before: pa.Table | None) -> pa.Table:
+    columns = {name: rows[name] for name in _COLUMNS} | {
+        "change": pa.repeat(pa.scalar(kind), len(rows))
+    }
+    for name in ("class", "group", "mask"):
+        columns[f"{name}_before"] = before[name] if before else pa.repeat(pa.scalar(""), len(rows))
+    return pa.table({name: columns[name] for name in CHANGES})
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())

@@ -1,0 +1,67 @@
+"""Which samples a sequence of batches amounts to: later ones override earlier ones."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import BaseModel, ConfigDict
+
+from defect_assets.dataset.batch import ROWS, read_batch
+from defect_assets.store import Digest, Store
+
+
+class BatchPin(BaseModel):
+    """One batch of a snapshot, by name and content."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    digest: Digest
+
+
+def samples_of(
+    store: Store,
+    batches: Sequence[BatchPin],
+    columns: Sequence[str] = tuple(ROWS.names[:-1]),
+    only: pa.Array | None = None,
+) -> pa.Table:
+    """Return the samples of some batches, sorted by id.
+
+    Parameters
+    ----------
+    store
+        Where they lie.
+    batches
+        Later ones override earlier ones, sample by sample; removed samples are left out.
+    columns
+        Of `batch.ROWS`, ``sample`` first; by default all but ``removed``. A further one,
+        ``batch``, says which batch the row is from.
+    only
+        The ids to look for; by default all.
+    """
+    tables = []
+    for pin in batches:
+        rows = read_batch(store, pin.digest).rows
+        if only is None:
+            table = store.objects.get_table(rows, [*columns, "removed"])
+        else:
+            table = store.objects.find_rows(rows, {"sample": only})
+        name = pa.repeat(pa.scalar(pin.id), len(table))
+        tables.append(table.select([*columns, "removed"]).append_column("batch", name))
+    if not tables:
+        fields = [*(ROWS.field(name) for name in columns), pa.field("batch", pa.string())]
+        return pa.schema(fields).empty_table()
+    table = pa.concat_tables(tables)
+    if len(tables) > 1:
+        table = table.take(_last(table["sample"]))
+    table = table.filter(pc.invert(table["removed"])).select([*columns, "batch"])
+    return table.sort_by("sample") if len(tables) > 1 else table
+
+
+def _last(samples: pa.ChunkedArray) -> np.ndarray:
+    """Return the position at which each sample stands for the last time."""
+    codes = samples.combine_chunks().dictionary_encode().indices.to_numpy()
+    last = np.empty(codes.max(initial=-1) + 1, np.int64)
+    last[codes] = np.arange(len(codes))  # of several values for one place, the last stays
+    return last

@@ -1,0 +1,134 @@
+"""The inbox: what lies in it, what was taken in already, and taking it in."""
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from defect_assets.dataset.batch import REF, Batch, ingest, read_batch, same_samples
+from defect_assets.dataset.delivery import COMPLETE, check_name
+from defect_assets.home import Home, HomeError
+from defect_assets.store import Digest, Store
+
+SETTLED = 2.0
+"""Seconds after which a file that changes again shows another time, on any file system."""
+
+
+class State(StrEnum):
+    """What a delivery in the inbox is to the store."""
+
+    NEW = "new"
+    TAKEN = "taken in"
+    TOUCHED = "touched since it was taken in"
+    INCOMPLETE = "not complete"
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A delivery in the inbox."""
+
+    name: str
+    state: State
+
+
+class _Taken(BaseModel):
+    """What a delivery's files were like when it was taken in."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    batch: Digest
+    files: str
+
+
+def arrivals(home: Home, store: Store) -> Iterator[Arrival]:
+    """Yield what lies in the inbox, by name. No file is read."""
+    if not home.inbox.is_dir():
+        return
+    known = set(store.refs.names(REF))
+    for folder in sorted(home.inbox.iterdir()):
+        if folder.name.startswith(".") or not folder.is_dir():
+            continue
+        if not (folder / COMPLETE).exists():
+            state = State.INCOMPLETE
+        elif f"{REF}{folder.name}" not in known:
+            state = State.NEW
+        elif _is_untouched(home, folder.name, store.content(f"{REF}{folder.name}")):
+            state = State.TAKEN
+        else:
+            state = State.TOUCHED
+        yield Arrival(folder.name, state)
+
+
+def take_in(home: Home, store: Store, name: str) -> tuple[Digest, Batch]:
+    """Return a delivery's batch and its digest, taken in now or before; the caller names it.
+
+    Of one that was taken in before, no file is read where sizes and times are as they were then.
+
+    Raises
+    ------
+    DeliveryRefused
+        If anything is wrong with it.
+    HomeError
+        If it is not there, not complete, or not what it was when it was taken in.
+    """
+    folder = home.inbox / check_name(name)
+    known = store.content(f"{REF}{name}")
+    if known and (not folder.exists() or _is_untouched(home, name, known)):
+        return known, read_batch(store, known)
+    if not folder.is_dir():
+        raise HomeError(f"there is no delivery {name} in {home.inbox}")
+    if not (folder / COMPLETE).exists():
+        raise HomeError(f"the delivery {name} is not complete yet: it has no {COMPLETE}")
+    files = _fingerprint(folder)
+    batch = ingest(store, folder, home.description())
+    digest = known or store.objects.put_json(batch.model_dump(mode="json"))
+    if known:
+        before = read_batch(store, known)
+        if not same_samples(store, before, batch):
+            raise HomeError(
+                f"the delivery {name} was taken in before and has changed since: put what is new "
+                "into a delivery of its own, and restore this one or remove it from the inbox"
+            )
+        batch = before
+    if files:
+        home.taken.mkdir(parents=True, exist_ok=True)
+        taken = _Taken(batch=digest, files=files)
+        (home.taken / f"{name}.json").write_text(taken.model_dump_json())
+    return digest, batch
+
+
+def _is_untouched(home: Home, name: str, batch: Digest | None) -> bool:
+    try:
+        taken = _Taken.model_validate_json((home.taken / f"{name}.json").read_text())
+    except (OSError, ValidationError):
+        return False
+    return taken.batch == batch and taken.files == _fingerprint(home.inbox / name)
+
+
+def _fingerprint(folder: Path) -> str:
+    """Return a digest of the names, sizes, times and inodes of all files of a delivery.
+
+    Empty where something changed just now: it could change again without showing another time.
+    """
+    hasher = hashlib.sha256()
+    newest = 0
+    for name, status in sorted(_files(str(folder), "")):
+        newest = max(newest, status.st_ctime_ns, status.st_mtime_ns)
+        hasher.update(
+            f"{name}\0{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} "
+            f"{status.st_ino} {status.st_mode}\0".encode(errors="surrogateescape")
+        )
+    return hasher.hexdigest() if newest < time.time_ns() - SETTLED * 1e9 else ""
+
+
+def _files(folder: str, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
+    for entry in os.scandir(folder):
+        if entry.is_dir(follow_symlinks=False):
+            yield from _files(entry.path, f"{prefix}{entry.name}/")
+        else:
+            yield f"{prefix}{entry.name}", entry.stat(follow_symlinks=False)

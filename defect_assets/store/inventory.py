@@ -1,0 +1,165 @@
+"""What a store holds, and what of it is reached from its names.
+
+A bare digest in a stored JSON value or in a table's cell is a reference, whatever it is called: so
+nothing here needs to know what a batch, a snapshot or a bundle looks like, and nothing that is
+mentioned anywhere is ever taken for garbage.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from defect_assets.store.backend import Entry, NotInStore
+from defect_assets.store.digest import OBJECTS, Corrupted, Digest, object_digest, object_key
+from defect_assets.store.packs import INDEXES, Location
+from defect_assets.store.refs import REFS
+from defect_assets.store.store import Store
+from defect_assets.store.tables import TABLES, read_table, table_key
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_JSON_BYTES = 16 * 2**20
+"""What is larger is no JSON value of ours."""
+
+
+@dataclass
+class Reached:
+    """What is reached from some names."""
+
+    keys: set[str] = field(default_factory=set)
+    packs: set[Digest] = field(default_factory=set)
+    missing: dict[str, str] = field(default_factory=dict)
+    """Digests that are nowhere, and keys that cannot be read; by which key each is mentioned."""
+
+
+class Inventory:
+    """All that a store holds, listed when this is made.
+
+    Parameters
+    ----------
+    store
+        The store.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        backend = store.backend
+        # Names first: what they lead to was there before them.
+        self.refs: list[str] = list(store.refs.names())
+        self.entries: dict[str, Entry] = {
+            entry.key: entry
+            for folder in (OBJECTS, TABLES, INDEXES)
+            for entry in backend.entries(folder.rstrip("/"))
+        }
+        self._mentioned: dict[str, tuple[set[str], set[Digest], dict[str, str]]] = {}
+        store.objects.packs.refresh()
+
+    def reached(self, names: Iterable[str]) -> Reached:
+        """Return all that some names lead to, themselves included."""
+        result = Reached()
+        pending = [REFS + name for name in names]
+        result.keys.update(pending)
+        while pending:
+            key = pending.pop()
+            if key not in self._mentioned:
+                self._mentioned[key] = self._look_into(key)
+            keys, packs, missing = self._mentioned[key]
+            result.packs |= packs
+            result.missing |= missing
+            new = (keys | {object_key(pack) for pack in packs}) - result.keys
+            result.keys |= new
+            pending += new
+        return result
+
+    def table(self, key: str) -> pa.Table | None:
+        """Return the table under a key, or None where it cannot be read."""
+        try:
+            return read_table(self._store.objects.get(self._file(key)))
+        except (Corrupted, NotInStore):
+            return None
+
+    def _resolve(
+        self, digests: set[Digest], source: str
+    ) -> tuple[set[str], set[Digest], dict[str, str]]:
+        """Return the keys and packs in which some digests are, and those that are nowhere."""
+        keys: set[str] = set()
+        packed: list[Digest] = []
+        for digest in digests:
+            found = [k for k in (table_key(digest), object_key(digest)) if k in self.entries]
+            keys |= set(found)
+            if not found:
+                packed.append(digest)
+        packs: set[Digest] = set()
+        missing: dict[str, str] = {}
+        locations = self._store.objects.packs.known(packed)
+        for digest, location in zip(packed, locations, strict=True):
+            if location is not None and object_key(location.pack) in self.entries:
+                packs.add(location.pack)
+            else:
+                missing[digest] = source
+        return keys, packs, missing
+
+    def _look_into(self, key: str) -> tuple[set[str], set[Digest], dict[str, str]]:
+        try:
+            return self._resolve(set(self._mentions(key)), key)
+        except (Corrupted, NotInStore):
+            return set(), set(), {key: key}
+
+    def _file(self, key: str) -> Digest:
+        """Return the object that holds a table."""
+        file = self._store.backend.read(key).decode(errors="replace")
+        if not _DIGEST.fullmatch(file):
+            raise Corrupted(key)
+        return file
+
+    def _mentions(self, key: str) -> Iterable[Digest]:
+        backend = self._store.backend
+        if key.startswith(REFS):
+            digest = self._store.refs.get(key.removeprefix(REFS))
+            return {digest} if digest else ()
+        if key.startswith(TABLES):
+            file = self._file(key)
+            return {file, *_digests_in(read_table(self._store.objects.get(file)))}
+        if not key.startswith(OBJECTS) or self.entries[key].size > _JSON_BYTES:
+            return ()
+        if backend.read_ranges(key, [(0, 1)]) != [b"{"]:
+            return ()
+        data = self._store.objects.get(object_digest(key))
+        try:
+            return set(_strings(json.loads(data)))
+        except ValueError:
+            return ()
+
+
+def _digests_in(table: pa.Table) -> Iterator[Digest]:
+    """Yield the digests in a table's cells."""
+    for column in table.columns:
+        if column.type == pa.string():
+            for value in pc.unique(column).to_pylist():
+                if len(value) == 64 and _DIGEST.fullmatch(value):
+                    yield value
+
+
+def members_by_pack(store: Store) -> dict[Digest, list[tuple[Digest, Location]]]:
+    """Return what lies in each pack."""
+    packs: dict[Digest, list[tuple[Digest, Location]]] = {}
+    for digest, location in store.objects.packs.members():
+        packs.setdefault(location.pack, []).append((digest, location))
+    return packs
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Yield the digests in a JSON value."""
+    if isinstance(value, str):
+        if _DIGEST.fullmatch(value):
+            yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _strings(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _strings(item)

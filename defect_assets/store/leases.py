@@ -1,0 +1,179 @@
+"""Who is writing to a store: so that nothing is collected as garbage before it has its name.
+
+A writer leaves a lease before it writes for the first time; the collector leaves a lock before it
+begins. Each looks for the other's mark after it has set its own, so of the two one always sees the
+other.
+"""
+
+import atexit
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from defect_assets.store.backend import Backend, Entry, NotInStore
+
+LEASES = "leases"
+COLLECTING = f"{LEASES}/collecting"
+VALID = 24 * 3600.0
+"""Seconds after which the lease of a writer that cannot be asked is taken to be dead."""
+PATIENCE = 60.0
+"""Seconds for which a writer waits for the collector."""
+
+
+class StoreBusy(Exception):
+    """Others are at work on the store; the message says who, and what to do."""
+
+
+class LeasingBackend:
+    """A backend that leaves a lease before this process writes to it for the first time.
+
+    Parameters
+    ----------
+    inner
+        Where everything lies.
+    """
+
+    def __init__(self, inner: Backend) -> None:
+        self.inner = inner
+        self._held_by: int | None = None
+        self._lock = threading.Lock()
+
+    def __str__(self) -> str:
+        return str(self.inner)
+
+    def read(self, key: str) -> bytes:
+        return self.inner.read(key)
+
+    def read_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        return self.inner.read_ranges(key, ranges)
+
+    def exists(self, key: str) -> bool:
+        return self.inner.exists(key)
+
+    def create(self, key: str, data: bytes) -> bool:
+        self._hold()
+        return self.inner.create(key, data)
+
+    def swap(self, key: str, expected: bytes | None, data: bytes) -> bool:
+        self._hold()
+        return self.inner.swap(key, expected, data)
+
+    def delete(self, key: str) -> None:
+        self._hold()
+        self.inner.delete(key)
+
+    def entries(self, folder: str) -> Iterator[Entry]:
+        return self.inner.entries(folder)
+
+    def clean(self, before: float) -> int:
+        return self.inner.clean(before)
+
+    def _hold(self) -> None:
+        with self._lock:
+            if self._held_by == os.getpid():
+                return
+            key = f"{LEASES}/writers/{uuid.uuid4()}"
+            deadline = time.monotonic() + PATIENCE
+            while True:
+                self.inner.create(key, _signature())
+                if not _alive(self.inner, COLLECTING):
+                    break
+                self.inner.delete(key)
+                if time.monotonic() > deadline:
+                    raise StoreBusy(f"garbage is being collected in {self.inner}; try again later")
+                time.sleep(0.2)
+            self._held_by = os.getpid()
+            atexit.register(self._release, key, os.getpid())
+
+    def _release(self, key: str, pid: int) -> None:
+        if os.getpid() == pid:  # a forked child's exit is not the writer's
+            with suppress(OSError):  # what stays expires
+                self.inner.delete(key)
+
+
+@contextmanager
+def collecting(backend: Backend) -> Iterator[None]:
+    """Keep writers away meanwhile.
+
+    Raises
+    ------
+    StoreBusy
+        If there are any, or another collector.
+    """
+    while not backend.create(COLLECTING, _signature()):
+        if _alive(backend, COLLECTING):
+            raise StoreBusy(f"garbage is being collected in {backend} already")
+        backend.delete(COLLECTING)  # of one that died
+    try:
+        for entry in list(backend.entries(f"{LEASES}/writers")):
+            if _alive(backend, entry.key):
+                raise StoreBusy(
+                    f"{_read(backend, entry.key)} is writing to {backend}: wait until it is "
+                    "done. What another machine left when it died is ignored after a day"
+                )
+        yield
+    finally:
+        backend.delete(COLLECTING)
+
+
+def _signature() -> bytes:
+    signature = {
+        "host": socket.gethostname(),
+        "boot": _boot(),
+        "pid": os.getpid(),
+        "started": _started(os.getpid()),
+        "at": time.time(),
+    }
+    return json.dumps(signature).encode()
+
+
+def _read(backend: Backend, key: str) -> str:
+    try:
+        signature = json.loads(backend.read(key))
+    except NotInStore:
+        return "a process"
+    return f"process {signature['pid']} on {signature['host']}"
+
+
+def _alive(backend: Backend, key: str) -> bool:
+    """Tell whether there is a lease, and whether another who left it may still be there."""
+    try:
+        signature = json.loads(backend.read(key))
+    except NotInStore:
+        return False
+    except ValueError:
+        return True
+    if _is_own(signature):
+        return False
+    if (signature["host"], signature["boot"]) == (socket.gethostname(), _boot()):
+        return bool(_started(signature["pid"]) == signature["started"])
+    return bool(time.time() - signature["at"] < VALID)
+
+
+def _is_own(signature: dict[str, Any]) -> bool:
+    own = json.loads(_signature())
+    return all(signature[name] == own[name] for name in ("host", "boot", "pid", "started"))
+
+
+def _boot() -> str:
+    """Return what tells this boot of this machine, or this container, from others."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
+
+
+def _started(pid: int) -> str | None:
+    """Return when a process of this machine began, in the kernel's ticks; None if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return None

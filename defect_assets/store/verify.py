@@ -1,0 +1,255 @@
+"""Finding what is damaged in a store, telling what that touches, and mending it."""
+
+import random
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from defect_assets.store.backend import NotInStore
+from defect_assets.store.digest import (
+    OBJECTS,
+    Corrupted,
+    Digest,
+    digest_of,
+    object_digest,
+)
+from defect_assets.store.inventory import Inventory, members_by_pack
+from defect_assets.store.packs import INDEXES, Location, read_index
+from defect_assets.store.refs import REFS
+from defect_assets.store.store import Store
+from defect_assets.store.tables import TABLES, read_table, table_digest, table_key
+
+Members = dict[Digest, list[tuple[Digest, Location]]]
+"""What lies in each pack."""
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One key that does not hold what it should, or is not there."""
+
+    key: str
+    """Of what is damaged; a bare digest where what has it is nowhere."""
+    reason: str
+    members: tuple[Digest, ...] = ()
+    """Of a pack, those objects in it that are damaged."""
+    rows: tuple[str, ...] = ()
+    """The samples that it touches."""
+    names: tuple[str, ...] = ()
+    """The names that it touches: batches, datasets, releases …"""
+
+    def __str__(self) -> str:
+        lines = [f"{self.key}: {self.reason}"]
+        for title, values in [("samples", self.rows), ("touches", self.names)]:
+            if values:
+                more = f" and {len(values) - 20} more" if len(values) > 20 else ""
+                lines.append(f"  {title}: {', '.join(values[:20])}{more}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found."""
+
+    keys: int
+    """How many were read and hashed."""
+    bytes: int
+    damages: tuple[Damage, ...]
+
+
+def verify(
+    store: Store,
+    share: float = 1.0,
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Verification:
+    """Read what a store holds, and compare it with the digests that name it.
+
+    That everything which is mentioned somewhere is there is always checked in full.
+
+    Parameters
+    ----------
+    store
+        The store.
+    share
+        Of all keys, from 0 to 1, taken at random: how many to read.
+    seed
+        Of the choice.
+    progress
+        Is told how many bytes are done, of how many.
+    """
+    inventory = Inventory(store)
+    members = members_by_pack(store)
+    chosen = [
+        entry
+        for entry in inventory.entries.values()
+        if share >= 1 or random.Random(f"{seed}/{entry.key}").random() < share
+    ]
+    total = sum(entry.size for entry in chosen)
+    done = 0
+    damages: dict[str, Damage] = {}
+    with ThreadPoolExecutor(4) as pool:
+        for start in range(0, len(chosen), 16):  # not all at once: packs are large
+            some = chosen[start : start + 16]
+            for entry, damage in zip(
+                some, pool.map(lambda e: _check(store, e.key, members), some), strict=True
+            ):
+                done += entry.size
+                progress(done, total)
+                if damage:
+                    damages[entry.key] = damage
+    for what, mentioned_by in inventory.reached(inventory.refs).missing.items():
+        if what == mentioned_by:
+            damages.setdefault(what, Damage(what, "it cannot be read"))
+        else:
+            reason = f"it is not in the store, but {mentioned_by} mentions it"
+            damages[what] = Damage(what, reason)
+    return Verification(
+        len(chosen) + len(inventory.refs), total, _with_consequences(store, inventory, damages)
+    )
+
+
+def repair(store: Store, source: Store, damage: Damage) -> bool:
+    """Restore one thing from another store, if that has it undamaged; return whether it had."""
+    try:
+        if damage.key.startswith(REFS):
+            name = damage.key.removeprefix(REFS)
+            digest = source.refs.get(name)
+            if digest is None or digest not in store.objects:
+                return False
+            _replace(store, damage.key, digest.encode())
+        elif damage.key.startswith(TABLES):
+            digest = damage.key.removeprefix(TABLES).replace("/", "")
+            file = source.backend.read(damage.key).decode()
+            store.objects.put(source.objects.get(file))
+            if table_digest(read_table(store.objects.get(file))) != digest:
+                return False
+            _replace(store, damage.key, file.encode())
+        elif damage.key.startswith(INDEXES):
+            read_index(source.backend, damage.key)
+            _replace(store, damage.key, source.backend.read(damage.key))
+        elif damage.key.startswith(OBJECTS):
+            _replace(store, damage.key, _restored(store, source, damage))
+        else:
+            return _fetch(store, source, damage.key)
+    except (Corrupted, NotInStore):
+        return False
+    return True
+
+
+def _fetch(store: Store, source: Store, digest: Digest) -> bool:
+    """Take over what is nowhere in this store."""
+    if source.backend.exists(table_key(digest)):
+        store.objects.put_table(source.objects.get_table(digest))
+    else:
+        store.objects.put(source.objects.get(digest))
+    return True
+
+
+def _restored(store: Store, source: Store, damage: Damage) -> bytes:
+    """Return the bytes of a damaged object, or those of a pack, made of what is sound of it."""
+    digest = object_digest(damage.key)
+    members = members_by_pack(store).get(digest)
+    if digest in source.objects or not members:
+        return source.objects.get(digest)
+    data = bytearray(store.backend.read(damage.key))
+    for member, location in members:
+        if member in damage.members:
+            end = location.offset + location.length
+            data[location.offset : end] = source.objects.get(member)
+    if digest_of(bytes(data)) != digest:
+        raise Corrupted(damage.key)
+    return bytes(data)
+
+
+def _replace(store: Store, key: str, data: bytes) -> None:
+    store.backend.delete(key)
+    store.backend.create(key, data)
+
+
+def _check(store: Store, key: str, members: Members) -> Damage | None:
+    """Return what is wrong with one key, if anything is."""
+    try:
+        data = store.backend.read(key)
+    except NotInStore:
+        return None  # collected since it was listed
+    if key.startswith(INDEXES):
+        return Damage(key, "it does not have its digest") if _index_fails(store, key) else None
+    if key.startswith(TABLES):
+        return _check_table(store, key, data)
+    digest = object_digest(key)
+    if digest_of(data) == digest:
+        return None
+    bad = tuple(
+        member
+        for member, (_, offset, length) in members.get(digest, ())
+        if digest_of(data[offset : offset + length]) != member
+    )
+    if digest in members:
+        of = f"a pack, {len(bad)} of its {len(members[digest])} objects are damaged"
+        return Damage(key, of, bad)
+    return Damage(key, "it does not have its digest")
+
+
+def _check_table(store: Store, key: str, data: bytes) -> Damage | None:
+    try:
+        file = store.objects.get(data.decode("ascii"))
+    except (ValueError, NotInStore):
+        return Damage(key, "it does not name an object of the store")
+    except Corrupted:
+        return None  # which is found under its own key
+    if table_key(table_digest(read_table(file))) != key:
+        return Damage(key, "it names an object that is not this table")
+    return None
+
+
+def _index_fails(store: Store, key: str) -> bool:
+    try:
+        read_index(store.backend, key)
+    except Corrupted:
+        return True
+    return False
+
+
+def _with_consequences(
+    store: Store, inventory: Inventory, damages: dict[str, Damage]
+) -> tuple[Damage, ...]:
+    """Find which samples and which names are touched."""
+    if not damages:
+        return ()
+    reached = {name: inventory.reached([name]) for name in inventory.refs}
+    tables = {
+        key: inventory.table(key)
+        for key in inventory.entries
+        if key.startswith(TABLES) and key not in damages
+    }
+    found = []
+    for damage in damages.values():
+        digests = damage.members or ((damage.key,) if "/" not in damage.key else ())
+        rows, of_tables = set(), set()
+        for key, table in tables.items():
+            hits = _rows_with(table, digests) if table is not None else []
+            rows.update(hits)
+            if hits:
+                of_tables.add(key)
+        touches = [
+            name
+            for name, keys in reached.items()
+            if keys.keys & of_tables
+            or (not damage.members and damage.key in keys.keys)
+            or (damage.key in keys.missing)
+        ]
+        found.append(replace(damage, rows=tuple(sorted(rows)), names=tuple(touches)))
+    return tuple(found)
+
+
+def _rows_with(table: pa.Table, digests: tuple[Digest, ...]) -> list[str]:
+    """Return the keys of those rows of a table that mention one of some digests."""
+    wanted = pa.array(digests, pa.string())
+    hit = pa.chunked_array([pa.array([False] * len(table))])
+    for column in table.columns:
+        if column.type == pa.string():
+            hit = pc.or_(hit, pc.is_in(column, value_set=wanted))
+    return list(table.column(0).filter(hit).to_pylist())
