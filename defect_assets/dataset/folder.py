@@ -44,7 +44,7 @@ def describe(name: str, class_map: Path) -> DatasetDescription:
         return DatasetDescription(
             name=name,
             classes=tuple(
-                DefectClass(id=i, name=str(values[v]), value=v, color=_color(i, len(values)))
+                DefectClass(id=i, name=str(values[v]), value=v, color=class_color(i, len(values)))
                 for i, v in enumerate(sorted(values), start=1)
             ),
             defect_free="defect-free",
@@ -78,6 +78,7 @@ def delivered(folder: Path, description: DatasetDescription) -> list[DeliveredSa
     ]
 
 
-def _color(index: int, count: int) -> str:
+def class_color(index: int, count: int) -> str:
+    """Return the colour of one of some classes, as #rrggbb: hues evenly around the circle."""
     rgb = colorsys.hsv_to_rgb((index - 1) / count, 0.8, 0.95)
     return "#" + "".join(f"{round(255 * channel):02x}" for channel in rgb)

@@ -1,0 +1,1 @@
+"""Annotations as other tools write them: into deliveries, and out of datasets."""
