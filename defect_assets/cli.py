@@ -5,22 +5,23 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
+from defect_assets.commands import data, stores
+from defect_assets.commands.errors import errors, fail
+from defect_assets.commands.imports import deliver_synthetic, imports
 from defect_assets.console import ConsoleNarrator, console, example_image, summarize
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
 
     from defect_assets.automation.road import Road
-    from defect_assets.dataset.delivery import DeliveredSample
     from defect_assets.home import Home
 
 app = typer.Typer(
@@ -29,12 +30,24 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_show_locals=False,
 )
-imports = typer.Typer(
-    help="Bring images into the inbox, as deliveries that `run` takes in.", no_args_is_help=True
-)
 app.add_typer(imports, name="import")
+for command in (
+    data.ingest,
+    data.status,
+    data.cut,
+    data.log,
+    data.show,
+    data.diff,
+    data.checkout,
+    data.export,
+    stores.verify,
+    stores.gc,
+    stores.push,
+    stores.pull,
+    stores.clone,
+):
+    app.command()(command)
 
-DEMO_SEED = 0
 DEMO_DELIVERIES = (("line-1-week-45", 1, 150), ("line-1-week-46", 151, 90))
 """Name, first tile and number of tiles of the demo's two deliveries."""
 
@@ -51,20 +64,31 @@ def main(
             file_okay=False,
         ),
     ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            envvar="DEFECT_STORE",
+            help="Where the home's data lie: a folder, or s3://bucket/prefix. "
+            r"\[default: store, in the home]",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Choose the home."""
     if home is not None:
         os.environ["DEFECT_HOME"] = str(home.resolve())
+    if store:
+        os.environ["DEFECT_STORE"] = store if "://" in store else str(Path(store).resolve())
 
 
 @app.command()
 def demo() -> None:
     """Take the synthetic tile line the whole road: two deliveries, a model, a bento."""
-    with _errors(), _road() as road:
+    with errors(), _road() as road:
         for delivery in DEMO_DELIVERIES:
             if (road.home.inbox / delivery[0]).exists():
                 continue
-            _deliver_synthetic(road.home, *delivery)
+            deliver_synthetic(road.home, *delivery)
             road.take_in()
             road.cut()
         _walk(road, ["C-01"])
@@ -88,7 +112,7 @@ def run(
     """
     from defect_assets.home import default_home
 
-    with _errors():
+    with errors():
         default_home().description()  # before anything is made of a home that is none
         with _road() as road:
             _walk(road, config or ["C-01"])
@@ -101,7 +125,7 @@ def dev(
     """Open Dagster's UI and daemon on this home."""
     from defect_assets.home import PROJECT, default_home
 
-    with _errors():
+    with errors():
         home = default_home()
         home.prepare()
         if not (home.dagster / "history").exists():
@@ -137,16 +161,16 @@ def serve(
     from defect_assets.registry.packaging import bento_folder, tag
     from defect_assets.registry.releases import releases
 
-    with _errors():
+    with errors():
         home = default_home()
         known = {r.id: r for r in releases(home.store())}
         if not known:
-            _fail(f"nothing is released in {home.root} yet: run defect-assets run first")
+            fail(f"nothing is released in {home.root} yet: run defect-assets run first")
         chosen = known.get(release or list(known)[-1])
         if chosen is None:
-            _fail(f"there is no release {release}; known: {', '.join(known)}")
+            fail(f"there is no release {release}; known: {', '.join(known)}")
         if not bento_folder(home.bentoml, chosen).is_dir():
-            _fail(f"the bento of {chosen.id} is gone: run defect-assets run, which makes it again")
+            fail(f"the bento of {chosen.id} is gone: run defect-assets run, which makes it again")
         if port is None:
             port = _free_port(3000)
             if port != 3000:
@@ -173,148 +197,6 @@ def env() -> None:
         print(f"export {name}={shlex.quote(value)}")
 
 
-@imports.command()
-def synthetic(
-    name: Annotated[str, typer.Option(help="Name of the delivery.")] = "synthetic",
-    tiles: Annotated[int, typer.Option(min=1, help="Physical tiles, three images each.")] = 100,
-    first: Annotated[
-        int, typer.Option(min=1, help="Number of the first tile; other numbers, other tiles.")
-    ] = 1,
-) -> None:
-    """Deliver tiles of the synthetic line, with exact masks."""
-    from defect_assets.home import default_home
-
-    with _errors():
-        _deliver_synthetic(default_home(), name, first, tiles)
-
-
-@imports.command("magnetic-tiles")
-def magnetic_tiles(
-    source: Annotated[
-        Path | None,
-        typer.Option(
-            "--from",
-            help="Folder with MT_Blowhole, MT_Break …",
-            show_default="download the public archive",
-            exists=True,
-            file_okay=False,
-        ),
-    ] = None,
-    groups: Annotated[
-        Path | None,
-        typer.Option(
-            help="CSV file with the columns stem and group: which images show one physical part.",
-            show_default="tell parts apart by the gaps in the capture sequence",
-            exists=True,
-            dir_okay=False,
-        ),
-    ] = None,
-    batches: Annotated[
-        int, typer.Option(min=1, help="Into how many deliveries, in the order of capture.")
-    ] = 2,
-    archive: Annotated[
-        str | None, typer.Option(help="Another address of the archive.", show_default=False)
-    ] = None,
-    sha256: Annotated[
-        str | None,
-        typer.Option(help="SHA-256 of the archive; another one is refused.", show_default=False),
-    ] = None,
-) -> None:
-    """Deliver the public magnetic tile defect dataset.
-
-    Y. Huang, C. Qiu, K. Yuan: Surface defect saliency of magnetic tile. The Visual Computer
-    (2020). Its authors ask users to cite it.
-    """
-    from defect_assets.dataset import magnetic_tiles as importer
-    from defect_assets.home import default_home, known_description
-
-    with _errors():
-        home = default_home()
-        home.hold(known_description("magnetic-tiles"))
-        if source is None:
-            console.print("downloading the public archive, 50 MB")
-            source = importer.download(
-                home.root / "downloads",
-                archive or importer.ARCHIVE_URL,
-                f"sha256:{sha256}" if sha256 else None,
-            )
-        tiles = importer.read_tiles(source, groups)
-        for number, batch in enumerate(importer.in_batches(tiles, batches), start=1):
-            _deliver(
-                home,
-                f"magnetic-tiles-{number}",
-                importer.delivered(batch),
-                len(batch),
-                f"Public magnetic tile dataset, captures {batch[0].capture} to {batch[-1].capture}",
-            )
-
-
-@imports.command()
-def folder(
-    source: Annotated[
-        Path,
-        typer.Argument(
-            help="Folder with images/, masks/ and, if you have it, samples.csv "
-            "(sample, class, group, exposure).",
-            exists=True,
-            file_okay=False,
-        ),
-    ],
-    class_map: Annotated[
-        Path,
-        typer.Option(help="YAML file of mask values and class names.", exists=True, dir_okay=False),
-    ],
-    dataset: Annotated[str, typer.Option(help="What the images show.")] = "parts",
-    name: Annotated[
-        str | None, typer.Option(help="Name of the delivery.", show_default="the folder's")
-    ] = None,
-) -> None:
-    """Deliver any pair of folders, images and masks, paired by their stems.
-
-    With one class in the map, a mask is all above 127. With several, a mask's values are classes.
-    """
-    from defect_assets.dataset import folder as importer
-    from defect_assets.home import default_home
-
-    with _errors():
-        home = default_home()
-        description = importer.describe(dataset, class_map)
-        samples = importer.delivered(source, description)
-        home.hold(description)
-        delivery = name or source.resolve().name
-        _deliver(home, delivery, samples, len(samples), f"Folder {source.name}")
-
-
-def _deliver_synthetic(home: Home, name: str, first: int, tiles: int) -> None:
-    from defect_assets.dataset.synthetic import EXPOSURES, synthetic_samples
-    from defect_assets.home import known_description
-
-    home.hold(known_description("synthetic-tiles"))
-    samples = synthetic_samples(DEMO_SEED, first, tiles)
-    last = first + tiles - 1
-    notes = f"Synthetic tile line, tiles {first} to {last}"
-    _deliver(home, name, samples, tiles * len(EXPOSURES), notes)
-
-
-def _deliver(
-    home: Home, name: str, samples: Iterable[DeliveredSample], total: int, notes: str
-) -> None:
-    from rich.progress import track
-
-    from defect_assets.dataset.delivery import write_delivery
-
-    counted = track(
-        samples, f"delivering {name}", total=total, console=console, transient=True,
-        disable=not console.is_terminal,
-    )  # fmt: skip
-    written = write_delivery(home.inbox, name, counted, notes)
-    count = sum(1 for _ in (written / "images").iterdir())
-    console.print(
-        f"delivered [bold]{escape(name)}[/]: {count} images in {escape(str(written))}",
-        soft_wrap=True,
-    )
-
-
 @contextmanager
 def _road() -> Iterator[Road]:
     """Open the road on this home's Dagster instance."""
@@ -335,7 +217,7 @@ def _road() -> Iterator[Road]:
         try:
             yield Walk(home, defs, instance, narrator)
         except Blocked as blocked:
-            _fail(str(blocked))
+            fail(str(blocked))
         finally:
             narrator.stop()
 
@@ -359,46 +241,12 @@ def _walk(road: Road, configs: list[str]) -> None:
     summarize(road.home, release)
 
 
-@contextmanager
-def _errors() -> Iterator[None]:
-    """Turn errors that a person can mend into a message and exit code 1."""
-    from defect_assets.dataset.delivery import DeliveryExists, DeliveryRefused
-    from defect_assets.dataset.magnetic_tiles import LayoutError
-    from defect_assets.home import HomeError
-    from defect_assets.settings import SettingsError
-    from defect_assets.store import Corrupted, NotInStore, RefConflict
-
-    try:
-        yield
-    except (
-        Corrupted,
-        DeliveryExists,
-        DeliveryRefused,
-        NotInStore,
-        RefConflict,
-        HomeError,
-        LayoutError,
-        SettingsError,
-        OSError,
-    ) as error:
-        _fail(str(error))
-    except KeyboardInterrupt:
-        _fail("interrupted; run the same command again to go on")
-
-
-def _fail(message: str) -> NoReturn:
-    Console(stderr=True, highlight=False).print(
-        f"[bold red]error:[/] {escape(message)}", soft_wrap=True
-    )
-    raise typer.Exit(1)
-
-
 def _free_port(first: int) -> int:
     for port in range(first, first + 100):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) != 0:
                 return port
-    _fail(f"no port is free from {first} to {first + 99}: give one with --port")
+    fail(f"no port is free from {first} to {first + 99}: give one with --port")
 
 
 def _tool(name: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -12,6 +14,34 @@ if TYPE_CHECKING:
     from defect_assets.registry.releases import Release
 
 console = Console(highlight=False)
+
+
+@contextmanager
+def bar(title: str, unit: str = "") -> Iterator[Callable[[int, int], None]]:
+    """Show how far a long work is, with the time left; yield whom to tell: done, of how many.
+
+    Without a terminal nothing is shown. With the unit ``bytes``, sizes and speed are.
+    """
+    if not console.is_terminal:
+        yield lambda done, total: None
+        return
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    amount = (
+        [DownloadColumn(), TransferSpeedColumn()] if unit == "bytes" else [MofNCompleteColumn()]
+    )
+    columns = [TextColumn("{task.description}"), BarColumn(), *amount, TimeRemainingColumn()]
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(escape(title), total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 class ConsoleNarrator:

@@ -12,6 +12,7 @@ from defect_assets.dataset.description import (
     DatasetDescription,
     write_description,
 )
+from defect_assets.errors import UserError
 from defect_assets.settings import SettingsError, read_settings
 from defect_assets.store import S3Access, Store, open_store
 
@@ -19,7 +20,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 CONFIGS = PROJECT / "configs"
 
 
-class HomeError(Exception):
+class HomeError(UserError):
     """A home that cannot be used as asked; the message says what to do."""
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -64,10 +64,16 @@ def arrivals(home: Home, store: Store) -> Iterator[Arrival]:
         yield Arrival(folder.name, state)
 
 
-def take_in(home: Home, store: Store, name: str) -> tuple[Digest, Batch]:
+def take_in(
+    home: Home,
+    store: Store,
+    name: str,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[Digest, Batch]:
     """Return a delivery's batch and its digest, taken in now or before; the caller names it.
 
     Of one that was taken in before, no file is read where sizes and times are as they were then.
+    ``progress`` is told how many samples were looked at, of how many.
 
     Raises
     ------
@@ -85,7 +91,7 @@ def take_in(home: Home, store: Store, name: str) -> tuple[Digest, Batch]:
     if not (folder / COMPLETE).exists():
         raise HomeError(f"the delivery {name} is not complete yet: it has no {COMPLETE}")
     files = _fingerprint(folder)
-    batch = ingest(store, folder, home.description())
+    batch = ingest(store, folder, home.description(), progress)
     digest = known or store.objects.put_json(batch.model_dump(mode="json"))
     if known:
         before = read_batch(store, known)

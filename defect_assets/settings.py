@@ -6,10 +6,12 @@ from typing import TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from defect_assets.errors import UserError
+
 Settings = TypeVar("Settings", bound=BaseModel)
 
 
-class SettingsError(Exception):
+class SettingsError(UserError):
     """A file that cannot be used; the message names the file and the key."""
 
 

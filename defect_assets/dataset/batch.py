@@ -1,6 +1,7 @@
 """A batch: one delivery, taken into the store for good."""
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,12 @@ class Batch(BaseModel):
     """Samples withdrawn, per class."""
 
 
-def ingest(store: Store, folder: Path, description: DatasetDescription) -> Batch:
+def ingest(
+    store: Store,
+    folder: Path,
+    description: DatasetDescription,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Batch:
     """Check a delivery and put its images, masks and table into the store.
 
     What a delivery does not say of a sample that is known already, its image, its label, its group
@@ -65,6 +71,17 @@ def ingest(store: Store, folder: Path, description: DatasetDescription) -> Batch
 
     Nothing points to what is put in until the caller names the batch, so that a crash leaves
     only unnamed objects behind.
+
+    Parameters
+    ----------
+    store
+        Where to put it.
+    folder
+        The delivery.
+    description
+        What its images may show and how its masks are read.
+    progress
+        Is told how many samples were looked at, of how many.
 
     Raises
     ------
@@ -75,6 +92,7 @@ def ingest(store: Store, folder: Path, description: DatasetDescription) -> Batch
     known = _known_samples(store, listing)
     problems = listing.problems
     rows: list[dict[str, Any]] = []
+    done, total = 0, len(listing.samples)
     with store.objects.packing() as packer:
         for inspected in inspect(listing, description, known):
             for one in inspected:
@@ -82,6 +100,8 @@ def ingest(store: Store, folder: Path, description: DatasetDescription) -> Batch
                     problems.append(one.result)
                 else:
                     rows.append(_row(one.result, known.get(one.result.sample, {})))
+            done += len(inspected)
+            progress(done, total)
             if not problems:  # of a delivery that is refused, no more is stored
                 packer.add([file for one in inspected for file in one.files])
         removed, strangers = _tombstones(listing, known)

@@ -24,6 +24,7 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
+from defect_assets.errors import UserError
 from defect_assets.settings import SettingsError, read_settings
 
 COMPLETE = "_COMPLETE"
@@ -45,11 +46,11 @@ class Problem:
     reason: str
 
 
-class DeliveryExists(Exception):
+class DeliveryExists(UserError):
     """The inbox has a delivery of this name already."""
 
 
-class DeliveryRefused(Exception):
+class DeliveryRefused(UserError):
     """A delivery that is not taken; all that is wrong with it, in one list."""
 
     def __init__(self, delivery: str, problems: list[Problem]) -> None:

@@ -22,6 +22,7 @@ import pandas as pd
 import pooch
 
 from defect_assets.dataset.delivery import DeliveredSample
+from defect_assets.errors import UserError
 
 ARCHIVE_URL = (
     "https://github.com/abin24/Magnetic-tile-defect-datasets./archive/refs/heads/master.zip"
@@ -32,7 +33,7 @@ CAPTURE_GAP = 300
 _NAME = re.compile(r"exp(\d+)_num_(\d+)")
 
 
-class LayoutError(Exception):
+class LayoutError(UserError):
     """A folder that does not have the dataset's layout."""
 
 

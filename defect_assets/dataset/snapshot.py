@@ -16,17 +16,18 @@ from defect_assets.dataset.description import DatasetDescription
 from defect_assets.dataset.difference import Changelog, changelog, difference, overlap
 from defect_assets.dataset.samples import BatchPin, samples_of
 from defect_assets.dataset.version import Bump, Version
+from defect_assets.errors import UserError
 from defect_assets.store import Digest, Store
 
 REF = "datasets/"
 FIRST = Version("DS-", 1, 0, 0)
 
 
-class CutRefused(Exception):
+class CutRefused(UserError):
     """A snapshot that cannot be cut; the message says why and what to do."""
 
 
-class UnknownDataset(LookupError):
+class UnknownDataset(UserError):
     """There is no snapshot of this id; the message lists those that there are."""
 
 

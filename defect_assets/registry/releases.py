@@ -3,6 +3,7 @@
 from pydantic import BaseModel, ConfigDict
 
 from defect_assets.dataset.version import Bump, Version
+from defect_assets.errors import UserError
 from defect_assets.evaluation.metrics import Metrics
 from defect_assets.evaluation.report import Report
 from defect_assets.store import Digest, Store, short
@@ -11,7 +12,7 @@ REF = "releases/"
 FIRST = Version("v", 0, 1, 0)
 
 
-class ReleaseRefused(Exception):
+class ReleaseRefused(UserError):
     """A release that cannot be made; the message says why and what to do."""
 
 

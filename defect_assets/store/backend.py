@@ -7,15 +7,17 @@ absent at any time, and of two writers that race for a key exactly one is told t
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
+from defect_assets.errors import UserError
 
-class NotInStore(KeyError):
+
+class NotInStore(UserError, KeyError):
     """The store holds nothing under this key."""
 
     def __str__(self) -> str:
         return f"the store holds nothing under {self.args[0]!r}"
 
 
-class StoreUnavailable(OSError):
+class StoreUnavailable(UserError, OSError):
     """The place where the store lies does not answer, or refuses; the message says what to do."""
 
 

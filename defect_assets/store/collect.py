@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass
 
+from defect_assets.errors import UserError
 from defect_assets.store.backend import Entry
 from defect_assets.store.digest import OBJECTS, Digest, object_digest
 from defect_assets.store.inventory import Inventory
@@ -14,7 +15,7 @@ GRACE_HOURS = 24.0
 """What is younger is left alone: someone may be about to name it."""
 
 
-class CollectionRefused(Exception):
+class CollectionRefused(UserError):
     """Nothing is collected from a store in which something is missing; the message says what."""
 
 

@@ -5,6 +5,8 @@ import json
 import re
 from typing import Any, TypeAlias
 
+from defect_assets.errors import UserError
+
 Digest: TypeAlias = str
 """Lower-case hexadecimal SHA-256, 64 characters."""
 
@@ -50,7 +52,7 @@ def check_digest(text: str) -> Digest:
     return text
 
 
-class Corrupted(Exception):
+class Corrupted(UserError):
     """Something in the store does not have the digest that names it.
 
     Parameters

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from defect_assets.errors import UserError
 from defect_assets.store.backend import Backend, Entry, NotInStore
 
 LEASES = "leases"
@@ -27,7 +28,7 @@ PATIENCE = 60.0
 """Seconds for which a writer waits for the collector."""
 
 
-class StoreBusy(Exception):
+class StoreBusy(UserError):
     """Others are at work on the store; the message says who, and what to do."""
 
 

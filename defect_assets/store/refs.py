@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 
+from defect_assets.errors import UserError
 from defect_assets.store.backend import Backend, NotInStore
 from defect_assets.store.digest import Corrupted, Digest, check_digest
 
 REFS = "refs/"
 
 
-class RefConflict(Exception):
+class RefConflict(UserError):
     """A name already stands for something else, or moved while one was not looking."""
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
@@ -31,10 +32,13 @@ from obstore.store import S3Store
 from defect_assets.store.access import S3Access
 from defect_assets.store.backend import Entry, NotInStore, StoreUnavailable
 
-TIMEOUT = timedelta(seconds=30)
+TIMEOUT = timedelta(seconds=60)
 """For one request, a pack's transfer included."""
-RETRY_TIMEOUT = timedelta(seconds=120)
+PATIENCE = timedelta(seconds=90)
 """For one operation, from its first request to the start of its last."""
+
+FATAL = (NotFoundError, FileNotFoundError, PermissionDeniedError, UnauthenticatedError)
+"""What is the same however often one asks."""
 
 
 class UnsafeBucket(StoreUnavailable):
@@ -87,7 +91,16 @@ class S3Backend:
                 "connect_timeout": timedelta(seconds=5),
                 "allow_http": True,
             },
-            retry_config={"max_retries": 10, "retry_timeout": RETRY_TIMEOUT},
+            virtual_hosted_style_request=False,
+            retry_config={
+                "max_retries": 30,
+                "retry_timeout": PATIENCE,
+                "backoff": {
+                    "init_backoff": timedelta(milliseconds=100),
+                    "max_backoff": timedelta(seconds=5),
+                    "base": 2,
+                },
+            },
         )
 
     def __str__(self) -> str:
@@ -98,13 +111,15 @@ class S3Backend:
             return bytes(obstore.get(self._store, key).bytes())
 
     def read_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        with self._errors(key):
-            parts = obstore.get_ranges(
-                self._store,
-                key,
-                starts=[offset for offset, _ in ranges],
-                lengths=[length for _, length in ranges],
-            )
+        starts, lengths = [start for start, _ in ranges], [length for _, length in ranges]
+        try:
+            with self._errors(key):
+                parts = obstore.get_ranges(self._store, key, starts=starts, lengths=lengths)
+        except StoreUnavailable as error:
+            if "416" not in str(error):
+                raise
+            data = self.read(key)  # it is shorter than it should be; that is for others to judge
+            return [data[start : start + length] for start, length in ranges]
         return [bytes(part) for part in parts]
 
     def exists(self, key: str) -> bool:
@@ -118,40 +133,77 @@ class S3Backend:
     def create(self, key: str, data: bytes) -> bool:
         if key.startswith("refs/"):
             self._probe()
-        try:
-            with self._errors(key):
+
+        def attempt() -> bool:
+            try:
                 obstore.put(self._store, key, data, mode="create", use_multipart=False)
-        except AlreadyExistsError:
-            return False
-        return True
+            except AlreadyExistsError:
+                return False
+            return True
+
+        return self._insist(key, data, attempt)
 
     def swap(self, key: str, expected: bytes | None, data: bytes) -> bool:
         self._probe()
         if expected is None:
-            # A reply that was lost makes the client ask again, and find its own write.
             return self.create(key, data) or self._holds(key, data)
-        try:
-            with self._errors(key):
+
+        def attempt() -> bool:
+            try:
                 found = obstore.get(self._store, key)
-                tag = found.meta["e_tag"]
-                if bytes(found.bytes()) != expected:
-                    return False
-                obstore.put(self._store, key, data, mode={"e_tag": tag}, use_multipart=False)
-        except NotInStore:
-            return False
-        except PreconditionError:
+            except (NotFoundError, FileNotFoundError):
+                return False
+            tag = found.meta["e_tag"] or ""
+            if bytes(found.bytes()) != expected:
+                return False
+            # Ceph compares with the tag without its quotes, others with it as it is.
+            for form in (tag, tag.strip('"')):
+                try:
+                    obstore.put(self._store, key, data, mode={"e_tag": form}, use_multipart=False)
+                except PreconditionError:
+                    continue
+                return True
             return self._holds(key, data)
-        return True
+
+        return self._insist(key, data, attempt)
+
+    def _insist(self, key: str, data: bytes, attempt: Callable[[], bool]) -> bool:
+        """Try a conditional write until there is an answer.
+
+        The client does not repeat it by itself, since the reply may be lost after the write was done. So what is there is looked at first.
+        """
+        deadline = time.monotonic() + PATIENCE.total_seconds()
+        pause, again = 0.1, False
+        while True:
+            try:
+                with self._errors(key):
+                    return attempt() or (again and self._holds(key, data))
+            except StoreUnavailable as error:
+                if isinstance(error.__cause__, FATAL) or time.monotonic() > deadline:
+                    raise
+            again = True
+            time.sleep(pause)
+            pause = min(2 * pause, 5)
 
     def delete(self, key: str) -> None:
         with suppress(NotInStore), self._errors(key):
             obstore.delete(self._store, key)
 
     def entries(self, folder: str) -> Iterator[Entry]:
-        with self._errors(folder):
-            for page in obstore.list(self._store, folder.rstrip("/")):
-                for found in page:
-                    yield Entry(found["path"], found["size"], found["last_modified"].timestamp())
+        for found in self._listed(folder.rstrip("/")):
+            yield Entry(found["path"], found["size"], found["last_modified"].timestamp())
+
+    def _listed(self, folder: str) -> list[Any]:
+        """Return what is listed below a folder; a listing that breaks off is begun anew."""
+        for pause in (0.2, 1, 5, 0):
+            try:
+                with self._errors(folder):
+                    return list(obstore.list(self._store, folder).collect())
+            except StoreUnavailable as error:
+                if isinstance(error.__cause__, FATAL) or not pause:
+                    raise
+                time.sleep(pause)
+        raise AssertionError
 
     def clean(self, before: float) -> int:
         return 0  # objects are written by one request each: whole, or not at all
@@ -191,7 +243,7 @@ class S3Backend:
         """Turn the client's errors into the store's."""
         try:
             yield
-        except NotFoundError as error:
+        except (NotFoundError, FileNotFoundError) as error:
             if "NoSuchBucket" in str(error):
                 raise StoreUnavailable(f"{self.url}: there is no such bucket; make it") from error
             raise NotInStore(key) from None

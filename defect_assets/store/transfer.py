@@ -4,6 +4,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from defect_assets.errors import UserError
 from defect_assets.store.backend import Entry
 from defect_assets.store.digest import OBJECTS, Corrupted, Digest, digest_of, object_digest
 from defect_assets.store.inventory import Inventory
@@ -15,7 +16,7 @@ AT_ONCE = 4
 """Transfers at a time, a pack each: enough to fill the line, and little memory."""
 
 
-class MissingInSource(Exception):
+class MissingInSource(UserError):
     """The store to copy from is damaged; the message says what it lacks."""
 
 

@@ -13,6 +13,7 @@ from defect_assets.dataset.delivery import IMAGE_SUFFIXES, DeliveredSample
 from defect_assets.dataset.description import DatasetDescription, DefectClass
 from defect_assets.dataset.folder import class_color
 from defect_assets.dataset.formats.areas import AreaError, Size
+from defect_assets.errors import UserError
 from defect_assets.inference.images import ImageError, decode_image, encode_png
 from defect_assets.settings import explain
 
@@ -20,7 +21,7 @@ _CONTROL = re.compile(r"[\x00-\x1f]")
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class FormatError(Exception):
+class FormatError(UserError):
     """Annotations that cannot be taken, or samples that a format cannot hold.
 
     The message names the file and says what is wrong with it.
