@@ -18,6 +18,7 @@ from defect_assets.store import S3Access, Store, open_store
 
 PROJECT = Path(__file__).resolve().parents[1]
 CONFIGS = PROJECT / "configs"
+LOCK = PROJECT / "requirements.lock"
 
 
 class HomeError(UserError):

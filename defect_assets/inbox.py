@@ -15,8 +15,9 @@ from defect_assets.dataset.delivery import COMPLETE, check_name
 from defect_assets.home import Home, HomeError
 from defect_assets.store import Digest, Store
 
-SETTLED = 2.0
-"""Seconds after which a file that changes again shows another time, on any file system."""
+FINE, COARSE = 0.1, 2.0
+"""Seconds after which a file that changes again shows another time: where a file system counts
+fractions of a second, and where it does not."""
 
 
 class State(StrEnum):
@@ -90,7 +91,7 @@ def take_in(
         raise HomeError(f"there is no delivery {name} in {home.inbox}")
     if not (folder / COMPLETE).exists():
         raise HomeError(f"the delivery {name} is not complete yet: it has no {COMPLETE}")
-    files = _fingerprint(folder)
+    files = _settled_fingerprint(folder)
     batch = ingest(store, folder, home.description(), progress)
     digest = known or store.objects.put_json(batch.model_dump(mode="json"))
     if known:
@@ -101,10 +102,9 @@ def take_in(
                 "into a delivery of its own, and restore this one or remove it from the inbox"
             )
         batch = before
-    if files:
-        home.taken.mkdir(parents=True, exist_ok=True)
-        taken = _Taken(batch=digest, files=files)
-        (home.taken / f"{name}.json").write_text(taken.model_dump_json())
+    home.taken.mkdir(parents=True, exist_ok=True)
+    taken = _Taken(batch=digest, files=files)
+    (home.taken / f"{name}.json").write_text(taken.model_dump_json())
     return digest, batch
 
 
@@ -113,14 +113,21 @@ def _is_untouched(home: Home, name: str, batch: Digest | None) -> bool:
         taken = _Taken.model_validate_json((home.taken / f"{name}.json").read_text())
     except (OSError, ValidationError):
         return False
-    return taken.batch == batch and taken.files == _fingerprint(home.inbox / name)
+    return taken.batch == batch and taken.files == _fingerprint(home.inbox / name)[0]
 
 
-def _fingerprint(folder: Path) -> str:
-    """Return a digest of the names, sizes, times and inodes of all files of a delivery.
+def _settled_fingerprint(folder: Path) -> str:
+    """Return a delivery's fingerprint, once none of its files could change without showing it."""
+    files, newest = _fingerprint(folder)
+    settled = newest / 1e9 + (FINE if newest % 1_000_000_000 else COARSE)
+    if time.time() < settled:
+        time.sleep(min(COARSE, settled - time.time()))
+        files, _ = _fingerprint(folder)
+    return files
 
-    Empty where something changed just now: it could change again without showing another time.
-    """
+
+def _fingerprint(folder: Path) -> tuple[str, int]:
+    """Return a digest of the names, sizes, times and inodes of all files, and the newest time."""
     hasher = hashlib.sha256()
     newest = 0
     for name, status in sorted(_files(str(folder), "")):
@@ -129,7 +136,7 @@ def _fingerprint(folder: Path) -> str:
             f"{name}\0{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} "
             f"{status.st_ino} {status.st_mode}\0".encode(errors="surrogateescape")
         )
-    return hasher.hexdigest() if newest < time.time_ns() - SETTLED * 1e9 else ""
+    return hasher.hexdigest(), newest
 
 
 def _files(folder: str, prefix: str) -> Iterator[tuple[str, os.stat_result]]:

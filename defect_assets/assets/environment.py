@@ -5,16 +5,14 @@ from typing import Any
 import dagster as dg
 
 from defect_assets.assets.publishing import OWNERS, record_of, ref_of, refuse, result_of
-from defect_assets.home import CONFIGS, PROJECT
+from defect_assets.home import CONFIGS, LOCK
 from defect_assets.partitions import configs
 from defect_assets.registry.code import code_version
-from defect_assets.registry.environment import current_environment, drift
+from defect_assets.registry.environment import current_environment, drift, record_environment
 from defect_assets.resources import HomeResource
 from defect_assets.settings import SettingsError, read_settings
 from defect_assets.store import Digest, canonical_json, digest_of
 from defect_assets.training.config import TrainingConfig
-
-LOCK = PROJECT / "requirements.lock"
 
 
 def environment_digest() -> Digest:
@@ -49,9 +47,7 @@ def python_environment(
     """
     environment = current_environment(LOCK)
     store = home.open().store()
-    record = record_of(
-        context, store.objects.put_json(environment.model_dump(mode="json")), parents={}
-    )
+    record = record_of(context, record_environment(store, LOCK), parents={})
     store.publish(ref_of(record), record)
     drifted = drift(LOCK)
     if drifted:

@@ -28,6 +28,7 @@ from defect_assets.registry.code import code_version
 from defect_assets.resources import HomeResource
 from defect_assets.settings import SettingsError
 from defect_assets.store import Store
+from defect_assets.store.columns import column
 
 
 @dg.asset(
@@ -87,7 +88,7 @@ def _examples(
         if len(groups) < 2:
             groups.setdefault(group, row)
     rows = [row for _, groups in sorted(shown.items()) for row in groups.values()]
-    chosen = table.take(pa.array(rows, pa.int64()))
+    chosen = table.take(column(rows, pa.int64()))
     pictures = [
         overlay(image.image, image.mask, description.palette)
         for image in read_images(store, chosen, description)

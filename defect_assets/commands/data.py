@@ -40,7 +40,7 @@ def ingest(
     Dagster learns of them with the next `run`. Those that are unchanged are not read again.
     """
     from defect_assets.dataset.delivery import DeliveryRefused
-    from defect_assets.home import HomeError, default_home
+    from defect_assets.home import LOCK, HomeError, default_home
     from defect_assets.inbox import State, arrivals, take_in
     from defect_assets.registry.provenance import publish_batch
 
@@ -62,7 +62,7 @@ def ingest(
             try:
                 with bar(f"taking in {name}") as progress:
                     digest, batch = take_in(home, store, name, progress)
-                publish_batch(store, name, digest)
+                publish_batch(store, name, digest, LOCK)
             except (DeliveryRefused, HomeError) as error:
                 refused.append(str(error))  # one bad delivery is no reason to leave the others
                 continue
@@ -140,7 +140,7 @@ def cut(
     """Make all that was taken in since the newest version the next one, for good."""
     from defect_assets.dataset import snapshot as snapshots
     from defect_assets.dataset.version import Version
-    from defect_assets.home import default_home
+    from defect_assets.home import LOCK, default_home
     from defect_assets.registry.provenance import publish_snapshot
 
     with errors():
@@ -155,8 +155,9 @@ def cut(
             newest = snapshots.latest_version(store)
             console.print(f"nothing changed since {newest}" if newest else "nothing to cut yet")
             return
-        publish_snapshot(store, snapshot)
-        console.print(f"[green]✓[/] [bold]{snapshot.id}[/]: {escape(str(snapshot.changelog))}")
+        publish_snapshot(store, snapshot, LOCK)
+        changed = escape(str(snapshot.changelog))
+        console.print(f"[green]✓[/] [bold]{snapshot.id}[/]: {changed}", soft_wrap=True)
 
 
 def log(as_json: AsJson = False) -> None:

@@ -18,6 +18,7 @@ from defect_assets.dataset.delivery import (
 from defect_assets.dataset.description import DatasetDescription
 from defect_assets.dataset.inspection import Sample, inspect
 from defect_assets.store import Digest, Store
+from defect_assets.store.columns import column, table_of
 
 REF = "batches/"
 
@@ -109,7 +110,7 @@ def ingest(
         problems += _contradictions(store, listing, rows, known)
         if problems:
             raise DeliveryRefused(listing.name, problems)
-    table = pa.Table.from_pylist(rows + removed, schema=ROWS)
+    table = table_of(rows + removed, ROWS)
     return Batch(
         id=listing.name,
         notes=listing.header.notes,
@@ -166,7 +167,7 @@ def _mask_name(sample: Sample, before: dict[str, Any]) -> str:
 
 def _known_samples(store: Store, listing: Listing) -> dict[str, dict[str, Any]]:
     """Return the newest row of those samples of a delivery that there are already."""
-    samples = pa.array([*listing.samples, *listing.header.remove], pa.string())
+    samples = column([*listing.samples, *listing.header.remove], pa.string())
     return _newest(store, listing, {"sample": samples}) if len(samples) else {}
 
 
@@ -204,7 +205,7 @@ def _contradictions(
     and in two groups would be in train and in test.
     """
     problems = []
-    images = pa.array([row["image"] for row in rows], pa.string())
+    images = column((row["image"] for row in rows), pa.string())
     seen = _newest(store, listing, {"image": images}) if rows else {}
     # What a delivery says of a sample replaces what was known of it.
     replaced = {row["sample"] for row in rows}

@@ -24,6 +24,7 @@ from defect_assets.dataset.samples import samples_of
 from defect_assets.dataset.snapshot import find_snapshot
 from defect_assets.errors import UserError
 from defect_assets.store import Digest, Store, digest_of
+from defect_assets.store.columns import column
 
 VIEW = ".view.parquet"
 UNFINISHED = -1
@@ -199,10 +200,10 @@ def _read_view(folder: Path) -> dict[str, _File] | None:
 
 def _write_view(folder: Path, files: dict[str, _File]) -> None:
     columns = {
-        "name": pa.array(list(files), pa.string()),
-        "digest": pa.array([file.digest for file in files.values()], pa.string()),
-        "size": pa.array([file.size for file in files.values()], pa.int64()),
-        "modified": pa.array([file.modified for file in files.values()], pa.int64()),
+        "name": column(list(files), pa.string()),
+        "digest": column([file.digest for file in files.values()], pa.string()),
+        "size": column([file.size for file in files.values()], pa.int64()),
+        "modified": column([file.modified for file in files.values()], pa.int64()),
     }
     partial = folder / f"{VIEW}.partial"
     pq.write_table(pa.table(columns), partial, compression="zstd")

@@ -61,7 +61,7 @@ def write_comparison(
 
 
 def _kind(changes: pa.Table, kind: str) -> list[dict]:
-    return list(changes.filter(pc.equal(changes["change"], kind)).to_pylist())
+    return list(changes.filter(pc.equal(changes["change"], pa.scalar(kind))).to_pylist())
 
 
 def _pictures(

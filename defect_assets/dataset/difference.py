@@ -13,6 +13,7 @@ from defect_assets.dataset.masks import defective_pixels
 from defect_assets.dataset.samples import BatchPin, samples_of
 from defect_assets.dataset.version import Bump
 from defect_assets.store import Store
+from defect_assets.store.columns import column
 
 CHANGES = (
     "sample",
@@ -53,7 +54,7 @@ class Changelog(BaseModel):
 
     def __str__(self) -> str:
         parts = [
-            f"{sum(counts.values())} samples {verb} ({_listed(counts)})"
+            f"{_samples(sum(counts.values()))} {verb} ({_listed(counts)})"
             for verb, counts in [
                 ("added", self.added),
                 ("relabelled", self.relabelled),
@@ -90,10 +91,10 @@ def changelog(
     changes: pa.Table, before: DatasetDescription | None, after: DatasetDescription
 ) -> Changelog:
     """Count what differs by kind and class; see `difference`."""
-    counts: dict[str, dict[str, int]] = {}
-    for kind in ("added", "relabelled", "removed"):
-        classes = changes.filter(pc.equal(changes["change"], kind))["class"]
-        counts[kind] = dict(sorted(Counter(classes.to_pylist()).items()))
+    kinds, classes = changes["change"].to_pylist(), changes["class"].to_pylist()
+    counts: dict[str, dict[str, int]] = {"added": {}, "relabelled": {}, "removed": {}}
+    for (kind, name), count in sorted(Counter(zip(kinds, classes, strict=True)).items()):
+        counts[kind][name] = count
     return Changelog(
         **counts,
         classes_changed=before is not None and before.labels != after.labels,
@@ -151,11 +152,16 @@ def _compare(old: pa.Table, new: pa.Table) -> pa.Table:
 
 def _changes(kind: str, rows: pa.Table, before: pa.Table | None) -> pa.Table:
     columns = {name: rows[name] for name in _COLUMNS} | {
-        "change": pa.repeat(pa.scalar(kind), len(rows))
+        "change": column([kind] * len(rows), pa.string())
     }
+    blank = column([""] * len(rows), pa.string())
     for name in ("class", "group", "mask"):
-        columns[f"{name}_before"] = before[name] if before else pa.repeat(pa.scalar(""), len(rows))
+        columns[f"{name}_before"] = before[name] if before else blank
     return pa.table({name: columns[name] for name in CHANGES})
+
+
+def _samples(count: int) -> str:
+    return f"{count} sample" if count == 1 else f"{count} samples"
 
 
 def _listed(counts: dict[str, int]) -> str:

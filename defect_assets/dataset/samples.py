@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from defect_assets.dataset.batch import ROWS, read_batch
 from defect_assets.store import Digest, Store
+from defect_assets.store.columns import column, numbers, table_of
 
 
 class BatchPin(BaseModel):
@@ -47,11 +48,11 @@ def samples_of(
             table = store.objects.get_table(rows, [*columns, "removed"])
         else:
             table = store.objects.find_rows(rows, {"sample": only})
-        name = pa.repeat(pa.scalar(pin.id), len(table))
+        name = column([pin.id] * len(table), pa.string())
         tables.append(table.select([*columns, "removed"]).append_column("batch", name))
     if not tables:
         fields = [*(ROWS.field(name) for name in columns), pa.field("batch", pa.string())]
-        return pa.schema(fields).empty_table()
+        return table_of((), pa.schema(fields))
     table = pa.concat_tables(tables)
     if len(tables) > 1:
         table = table.take(_last(table["sample"]))
@@ -61,7 +62,7 @@ def samples_of(
 
 def _last(samples: pa.ChunkedArray) -> np.ndarray:
     """Return the position at which each sample stands for the last time."""
-    codes = samples.combine_chunks().dictionary_encode().indices.to_numpy()
+    codes = numbers(samples.combine_chunks().dictionary_encode().indices)
     last = np.empty(codes.max(initial=-1) + 1, np.int64)
     last[codes] = np.arange(len(codes))  # of several values for one place, the last stays
     return last

@@ -18,6 +18,7 @@ from defect_assets.dataset.samples import BatchPin, samples_of
 from defect_assets.dataset.version import Bump, Version
 from defect_assets.errors import UserError
 from defect_assets.store import Digest, Store
+from defect_assets.store.columns import column
 
 REF = "datasets/"
 FIRST = Version("DS-", 1, 0, 0)
@@ -227,4 +228,4 @@ def _with_overlaps(store: Store, cut: Pending) -> pa.Table:
         for row in cut.changes.select(["change", "mask_before", "mask"]).to_pylist()
     ]
     said = ["sample", "change", "class", "class_before", "group", "group_before"]
-    return cut.changes.select(said).append_column("dice", pa.array(dice, pa.float64()))
+    return cut.changes.select(said).append_column("dice", column(dice, pa.float64()))

@@ -13,6 +13,7 @@ from defect_assets.dataset.images import LabelledImage, read_images
 from defect_assets.dataset.samples import samples_of
 from defect_assets.dataset.snapshot import Snapshot, read_snapshot
 from defect_assets.store import Digest, Store, digest_of
+from defect_assets.store.columns import column
 
 Part = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -44,7 +45,7 @@ def split_snapshot(store: Store, digest: Digest) -> Split:
     parts = _parts(store, snapshot)
     samples = samples_of(store, snapshot.batches, ("sample", "group", "class"))
     of_sample = [parts[group] for group in samples["group"].to_pylist()]
-    table = samples.drop_columns("batch").append_column("part", pa.array(of_sample, pa.string()))
+    table = samples.drop_columns("batch").append_column("part", column(of_sample, pa.string()))
     counts = Counter(zip(of_sample, samples["class"].to_pylist(), strict=True))
     return Split(
         dataset=snapshot.id,

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from defect_assets.store import Digest, digest_of
+from defect_assets.store import Digest, Store, digest_of
 
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)(?:\s*;\s*([^\\]+?))?\s*\\?$", re.M)
 
@@ -50,6 +50,12 @@ def current_environment(lock: Path) -> Environment:
         lock=digest_of(lock.read_bytes()),
         packages=packages,
     )
+
+
+def record_environment(store: Store, lock: Path) -> Digest:
+    """Put the environment of this process and its lock file into the store; return its digest."""
+    store.objects.put(lock.read_bytes())
+    return store.objects.put_json(current_environment(lock).model_dump(mode="json"))
 
 
 def _torch_version() -> dict[str, Any]:

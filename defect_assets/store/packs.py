@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from defect_assets.store.backend import Backend, NotInStore
+from defect_assets.store.columns import column, numbers, table_of
 from defect_assets.store.digest import Corrupted, Digest, digest_of, object_key
 
 PACK_BYTES = 32 * 2**20
@@ -156,9 +157,9 @@ class PackIndex:
         for table in tables.values():
             packs = table["pack"].combine_chunks().dictionary_encode()
             columns = [
-                packs.indices.to_numpy() + len(self._packs),
-                table["offset"].to_numpy(),
-                table["length"].to_numpy(),
+                numbers(packs.indices) + len(self._packs),
+                numbers(table["offset"]),
+                numbers(table["length"]),
             ]
             rows.append(np.stack(columns, axis=1).astype(np.int64))
             self._packs += [pack.hex() for pack in packs.dictionary.to_pylist()]
@@ -216,17 +217,19 @@ class Packer:
             if self._open:
                 self._flush()
             rows = [
-                (bytes.fromhex(digest), bytes.fromhex(pack.result()), offset, length)
+                {
+                    "digest": bytes.fromhex(digest),
+                    "pack": bytes.fromhex(pack.result()),
+                    "offset": offset,
+                    "length": length,
+                }
                 for members, pack in self._written
                 for digest, offset, length in members
             ]
         finally:
             self._pool.shutdown()
         if rows:
-            columns = zip(*rows, strict=True)
-            table = pa.Table.from_pydict(
-                dict(zip(_SCHEMA.names, map(list, columns), strict=True)), schema=_SCHEMA
-            )
+            table = table_of(rows, _SCHEMA)
             self._index.remember(write_index(self._backend, table), table)
 
     def abandon(self) -> None:
@@ -283,7 +286,7 @@ def packs_in(index: pa.Table) -> set[Digest]:
 
 def only_packs(index: pa.Table, packs: Iterable[Digest]) -> pa.Table:
     """Return what an index says of some packs."""
-    wanted = pa.array(map(bytes.fromhex, packs), pa.binary(32))
+    wanted = column(map(bytes.fromhex, packs), pa.binary(32))
     return index.filter(pc.is_in(index["pack"], value_set=wanted))
 
 

@@ -170,7 +170,8 @@ class S3Backend:
     def _insist(self, key: str, data: bytes, attempt: Callable[[], bool]) -> bool:
         """Try a conditional write until there is an answer.
 
-        The client does not repeat it by itself, since the reply may be lost after the write was done. So what is there is looked at first.
+        The client does not repeat it by itself, since the reply may be lost after the write was
+        done: where a later try says that the key is taken, it may be by the first.
         """
         deadline = time.monotonic() + PATIENCE.total_seconds()
         pause, again = 0.1, False

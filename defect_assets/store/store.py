@@ -91,14 +91,16 @@ class Store:
         RefConflict
             If the name already stands for other content.
         """
-        try:
-            self.refs.create(name, self._put(record))
-        except RefConflict:
-            standing = self.content(name)
-            if standing != record.content:
-                raise RefConflict(
-                    f"{name} already names {standing}; it cannot be given to {record.content}"
-                ) from None
+        standing = self.content(name)
+        if standing is None:
+            try:
+                self.refs.create(name, self._put(record))
+            except RefConflict:  # someone else was faster
+                standing = self.content(name)
+        if standing not in (None, record.content):
+            raise RefConflict(
+                f"{name} already names {standing}; it cannot be given to {record.content}"
+            )
 
     def _put(self, record: Record) -> Digest:
         return self.objects.put_json(record.model_dump(mode="json"))

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from defect_assets.store.columns import numbers, table_of
 from defect_assets.store.digest import Digest, check_digest
 
 TABLES = "tables/"
@@ -85,7 +86,7 @@ def select_rows(data: bytes, wanted: dict[str, pa.Array]) -> pa.Table:
             hit = these if hit is None else pc.or_(hit, these)
         if hit is not None and pc.any(hit).as_py():
             found.append(file.read_row_group(group).filter(hit))
-    return pa.concat_tables(found) if found else file.schema_arrow.empty_table()
+    return pa.concat_tables(found) if found else table_of((), file.schema_arrow)
 
 
 def table_key(digest: Digest) -> str:
@@ -114,12 +115,12 @@ def _digest(plain: pa.Table) -> Digest:
         values = column.combine_chunks()
         if values.type == pa.string():
             lengths = pc.binary_length(values).cast(pa.int64())
-            hasher.update(lengths.to_numpy(zero_copy_only=False).tobytes())
+            hasher.update(numbers(lengths).tobytes())
             hasher.update(_text(values))
         elif values.type == pa.bool_():
-            hasher.update(values.cast(pa.int8()).to_numpy(zero_copy_only=False).tobytes())
+            hasher.update(numbers(values.cast(pa.int8())).tobytes())
         else:
-            hasher.update(values.to_numpy(zero_copy_only=False).tobytes())
+            hasher.update(numbers(values).tobytes())
     return hasher.hexdigest()
 
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from defect_assets.store.backend import NotInStore
+from defect_assets.store.columns import column
 from defect_assets.store.digest import (
     OBJECTS,
     Corrupted,
@@ -247,9 +248,9 @@ def _with_consequences(
 
 def _rows_with(table: pa.Table, digests: tuple[Digest, ...]) -> list[str]:
     """Return the keys of those rows of a table that mention one of some digests."""
-    wanted = pa.array(digests, pa.string())
-    hit = pa.chunked_array([pa.array([False] * len(table))])
-    for column in table.columns:
-        if column.type == pa.string():
-            hit = pc.or_(hit, pc.is_in(column, value_set=wanted))
+    wanted = column(digests, pa.string())
+    hit = pa.chunked_array([column([False] * len(table), pa.bool_())])
+    for cells in table.columns:
+        if cells.type == pa.string():
+            hit = pc.or_(hit, pc.is_in(cells, value_set=wanted))
     return list(table.column(0).filter(hit).to_pylist())

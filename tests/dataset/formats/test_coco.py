@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_masks
 from pycocotools.coco import COCO
 
-from defect_assets.dataset.delivery import read_delivery, write_delivery
+from defect_assets.dataset.delivery import write_delivery
 from defect_assets.dataset.description import DatasetDescription, DefectClass
 from defect_assets.dataset.formats.coco import read_coco, write_coco
 from defect_assets.dataset.formats.imported import FormatError
+from defect_assets.dataset.inspection import read_delivery
 from tests.dataset.formats.conftest import (
     DESCRIPTION,
     drawn,
