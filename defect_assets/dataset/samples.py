@@ -55,7 +55,7 @@ def samples_of(
         return table_of((), pa.schema(fields))
     table = pa.concat_tables(tables)
     if len(tables) > 1:
-        table = table.take(_last(table["sample"]))
+        table = table.take(column(_last(table["sample"]), pa.int64()))
     table = table.filter(pc.invert(table["removed"])).select([*columns, "batch"])
     return table.sort_by("sample") if len(tables) > 1 else table
 
