@@ -86,3 +86,33 @@ def test_a_large_image_is_refused_by_its_header() -> None:
 def test_a_gif_is_not_taken() -> None:
     with pytest.raises(ImageError, match="known format"):
         decode_image(_encode(Image.new("L", (4, 4)), "GIF"))
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG"])
+@given(
+    image=st.one_of(
+        arrays(np.uint8, sizes),
+        arrays(np.uint8, st.tuples(st.integers(1, 20), st.integers(1, 20), st.just(3))),
+    ),
+    progressive=st.booleans(),
+    quality=st.integers(30, 100),
+)
+def test_what_is_decoded_quickly_is_what_pillow_decodes(
+    format: str, image: np.ndarray, progressive: bool, quality: int
+) -> None:
+    options = {"progressive": progressive, "quality": quality} if format == "JPEG" else {}
+    data = _encode(Image.fromarray(image), format, **options)
+    with Image.open(io.BytesIO(data)) as opened:
+        expected = np.asarray(opened)
+    assert np.array_equal(decode_image(data), expected)
+
+
+@given(data=st.data())
+def test_a_broken_image_is_refused_or_decoded_but_never_crashes(data: st.DataObject) -> None:
+    sound = bytearray(encode_png(np.arange(600, dtype=np.uint8).reshape(20, 30)))
+    at = data.draw(st.integers(0, len(sound) - 1))
+    sound[at] ^= data.draw(st.integers(1, 255))
+    try:
+        assert decode_image(bytes(sound[: data.draw(st.integers(at, len(sound)))])).ndim in (2, 3)
+    except ImageError:
+        pass
