@@ -1,10 +1,43 @@
 """Checks of assets, shown in the UI."""
 
-import dagster as dg
+import random
 
-from defect_assets.assets.dataset import dataset_split
+import dagster as dg
+import pyarrow as pa
+
+from defect_assets.assets.dataset import dataset_manifest, dataset_split
+from defect_assets.dataset import snapshot
+from defect_assets.dataset.images import damaged_files
+from defect_assets.dataset.samples import samples_of
 from defect_assets.dataset.split import REF, leaks, read_split
 from defect_assets.resources import HomeResource
+from defect_assets.store.columns import column
+
+SAMPLED = 200
+"""Samples of the newest dataset that a check reads; defect-assets verify reads all there is."""
+
+
+@dg.asset_check(asset=dataset_manifest)
+def images_are_intact(
+    context: dg.AssetCheckExecutionContext, home: HomeResource
+) -> dg.AssetCheckResult:
+    """Images and masks of the newest dataset, some taken at random, have their digests."""
+    store = home.open().store()
+    newest = snapshot.latest_version(store)
+    if newest is None:
+        return dg.AssetCheckResult(passed=True)
+    _, header = snapshot.find_snapshot(store, str(newest))
+    samples = samples_of(store, header.batches)
+    chosen = random.sample(range(len(samples)), min(SAMPLED, len(samples)))
+    damaged = damaged_files(store, samples.take(column(sorted(chosen), pa.int64())))
+    return dg.AssetCheckResult(
+        passed=not damaged,
+        metadata={
+            "dataset": str(newest),
+            "samples read": len(chosen),
+            "damaged": dg.MetadataValue.json(damaged),
+        },
+    )
 
 
 @dg.asset_check(asset=dataset_split, blocking=True)

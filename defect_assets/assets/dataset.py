@@ -16,12 +16,22 @@ from defect_assets.assets.publishing import (
 from defect_assets.assets.raw_images import raw_images
 from defect_assets.dataset import snapshot as snapshots
 from defect_assets.dataset import split as splits
+from defect_assets.dataset.comparison import write_comparison
+from defect_assets.dataset.difference import difference
 from defect_assets.home import HomeError
 from defect_assets.partitions import datasets
 from defect_assets.registry.code import code_version
 from defect_assets.resources import HomeResource
 from defect_assets.settings import SettingsError
 from defect_assets.store import Store
+
+
+class CutConfig(dg.Config):
+    """What a person may say of a new snapshot."""
+
+    notes: str = ""
+    """What people should know of it."""
+
 
 NO_PARTITIONS = dg.SpecificPartitionsPartitionMapping([])
 """An arrow of lineage without a dependency: what is pinned does not age with what comes later."""
@@ -35,15 +45,18 @@ NO_PARTITIONS = dg.SpecificPartitionsPartitionMapping([])
     deps=[dg.AssetDep(raw_images, partition_mapping=NO_PARTITIONS), python_environment],
     code_version=code_version("dataset.snapshot"),
 )
-def dataset_manifest(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult:
+def dataset_manifest(
+    context: dg.AssetExecutionContext, home: HomeResource, config: CutConfig
+) -> dg.MaterializeResult:
     """A snapshot: which batches, which class map, and what changed since the one before.
 
     Its number follows from what changed, and once given it stands for this content for ever.
     """
-    store = home.open().store()
+    place = home.open()
+    store = place.store()
     name = context.partition_key
     try:
-        digest, snapshot = snapshots.cut(store, name, home.open().description())
+        digest, snapshot = snapshots.cut(store, name, place.description(), config.notes)
     except (snapshots.CutRefused, HomeError, SettingsError, ValueError) as error:
         raise refuse(error) from error
     record = record_of(
@@ -53,11 +66,20 @@ def dataset_manifest(context: dg.AssetExecutionContext, home: HomeResource) -> d
         | environment_of(store),
     )
     store.publish_once(ref_of(record), record)
+    metadata: dict[str, object] = {}
+    if snapshot.parent and snapshot.parent_id:
+        parent = snapshots.read_snapshot(store, snapshot.parent)
+        changes = difference(store, parent.batches, snapshot.batches)
+        page = place.reports / f"{snapshot.parent_id}-to-{snapshot.id}.html"
+        write_comparison(store, parent, snapshot, changes, page)
+        metadata["what changed, in pictures"] = dg.MetadataValue.path(str(page))
     return result_of(
         record,
-        {
+        metadata
+        | {
             "images": snapshot.samples,
             "parts": snapshot.groups,
+            "notes": snapshot.notes or "none",
             "changelog": str(snapshot.changelog),
             "parent": snapshot.parent_id or "none",
             "relabelled": _relabelled(store, snapshot),

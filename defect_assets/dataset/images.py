@@ -56,6 +56,19 @@ def read_images(
             yield from pool.map(_decode, rows, pairs, [description] * len(rows))
 
 
+def damaged_files(store: Store, samples: pa.Table) -> list[str]:
+    """Return the images and masks of some samples that are missing or damaged, by name."""
+    damaged = []
+    for row in samples.to_pylist():
+        for kind in ("image", "mask"):
+            try:
+                if row[kind]:
+                    store.objects.get_many([row[kind]])
+            except (Corrupted, NotInStore):
+                damaged.append(row[f"{kind}_name"])
+    return damaged
+
+
 def _files(store: Store, rows: list[dict[str, str]]) -> list[bytes]:
     """Return the image and, where there is one, the mask of each row, one after the other."""
     digests = [row[kind] for row in rows for kind in ("image", "mask") if row[kind]]

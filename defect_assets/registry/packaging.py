@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from defect_assets.registry.releases import Release
-from defect_assets.store import Digest, Store, canonical_json, digest_of
+from defect_assets.store import Digest, Store
 from defect_assets.store.objects import write_tree
 
 NAME = "defect_detector"
@@ -34,8 +34,8 @@ def stage(store: Store, release: Release, service: Path, folder: Path) -> Digest
     Returns
     -------
     str
-        The bento's digest: of its files' names and contents. The same release with the same
-        code gives the same.
+        The bento's digest: of its files' names and contents, which the store holds, too. The same
+        release with the same code gives the same.
     """
     source, model = folder / "source", folder / "model"
     inference = Path("defect_assets/inference")
@@ -61,12 +61,13 @@ def stage(store: Store, release: Release, service: Path, folder: Path) -> Digest
             indent=1,
         )
     )
-    files = {
-        path.relative_to(folder).as_posix(): digest_of(path.read_bytes())
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-    return digest_of(canonical_json(files))
+    return store.objects.put_tree(
+        {
+            path.relative_to(folder).as_posix(): path.read_bytes()
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
+    )
 
 
 def tag(release: Release) -> str:
