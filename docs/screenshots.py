@@ -9,12 +9,14 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from PIL import Image, ImageChops, ImageFilter
 from playwright.sync_api import Page, sync_playwright
 
 PICTURES = Path(__file__).parent / "pictures"
@@ -25,6 +27,10 @@ EXPERIMENT = "C-01%7CDS-1.1.0"
 def main() -> None:
     """Write every picture into ``docs/pictures``."""
     PICTURES.mkdir(exist_ok=True)
+    with browser_page() as page, tempfile.TemporaryDirectory() as folder:
+        page.set_viewport_size({"width": 1000, "height": 560})
+        page.goto(changed_masks(Path(folder)).as_uri())
+        save(page, "changes")
     with ui() as address, browser_page() as page:
         lineage(page, address)
         shoot(page, f"{address}/assets/trained_model?view=partitions", "experiments", "DS-1.1.0")
@@ -34,6 +40,31 @@ def main() -> None:
         shoot(page, report, "evaluation", "test Dice")
         page.goto((HOME / "reports" / "DS-1.1.0-C-01" / "report.html").as_uri())
         save(page, "report")
+
+
+def changed_masks(folder: Path) -> Path:
+    """Correct two masks of a small dataset; return the page that shows the difference."""
+
+    def run(*arguments: str) -> None:
+        command = [sys.executable, "-m", "defect_assets", "--home", str(folder), *arguments]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+    run("import", "synthetic", "--tiles", "12", "--name", "first")
+    run("ingest")
+    run("cut")
+    masks = folder / "inbox" / "fix" / "masks"
+    masks.mkdir(parents=True)
+    for name, change in [
+        ("tile-0012-exp1", lambda mask: mask.filter(ImageFilter.MaxFilter(9))),
+        ("tile-0006-exp1", lambda mask: ImageChops.offset(mask, 25, 10)),
+    ]:
+        with Image.open(folder / "inbox" / "first" / "masks" / f"{name}.png") as mask:
+            change(mask).save(masks / f"{name}.png")
+    (masks.parent / "_COMPLETE").touch()
+    run("ingest")
+    run("cut")
+    run("diff", "DS-1.0.0", "DS-1.0.1", "--html", str(folder / "changes.html"))
+    return folder / "changes.html"
 
 
 def lineage(page: Page, address: str) -> None:
