@@ -77,10 +77,10 @@ class Home:
         """Return the folder of an experiment's report."""
         return self.reports / f"{dataset}-{config}"
 
-    def store(self) -> Store:
+    def store(self, cached: bool = True) -> Store:
         """Open the home's store; of one in a bucket, what was read is kept in ``cache``."""
         url = self.store_url or str(self.root / "store")
-        return open_store(url, self.access, self.root / "cache")
+        return open_store(url, self.access, self.root / "cache" if cached else None)
 
     def description(self) -> DatasetDescription:
         """Read the dataset's description.

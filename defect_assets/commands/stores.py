@@ -42,7 +42,7 @@ def verify(
     from defect_assets.store.verify import verify as check
 
     with errors():
-        store = default_home().store()
+        store = default_home().store(cached=False)
         seed = 0 if share == 1 else int.from_bytes(os.urandom(4))
         with bar("verifying", unit="bytes") as progress:
             found = check(store, share, seed, progress)

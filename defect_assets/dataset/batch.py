@@ -89,6 +89,20 @@ def ingest(
     DeliveryRefused
         If anything is wrong with the delivery; then nothing is taken.
     """
+    while True:
+        before = named_batches(store)
+        batch = _ingest(store, folder, description, progress)
+        # What others took in meanwhile may say something of the same samples.
+        if named_batches(store) == before:
+            return batch
+
+
+def _ingest(
+    store: Store,
+    folder: Path,
+    description: DatasetDescription,
+    progress: Callable[[int, int], None],
+) -> Batch:
     listing = list_delivery(folder)
     known = _known_samples(store, listing)
     problems = listing.problems

@@ -82,7 +82,7 @@ def difference(store: Store, before: Sequence[BatchPin], after: Sequence[BatchPi
     if not later:
         return _compare(*[samples_of(store, (), _COLUMNS)] * 2)
     # To look up what came first is to read it all.
-    touched = _touched(store, later) if common or (before and after) else None
+    touched = touched_by(store, later) if common or (before and after) else None
     old, new = (samples_of(store, pins, _COLUMNS, touched) for pins in (before, after))
     return _compare(old, new)
 
@@ -121,8 +121,8 @@ def overlap(store: Store, mask_before: str, mask: str, description: DatasetDescr
     return 2 * common / size
 
 
-def _touched(store: Store, batches: Sequence[BatchPin]) -> pa.Array:
-    """Return the ids of all that some batches hold, tombstones included."""
+def touched_by(store: Store, batches: Sequence[BatchPin]) -> pa.Array:
+    """Return the ids of all samples that some batches say something of."""
     chunks = [
         chunk
         for pin in batches

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
-from defect_assets.dataset.batch import named_batches
+from defect_assets.dataset.batch import named_batches, read_batch
 from defect_assets.dataset.description import DatasetDescription
-from defect_assets.dataset.difference import Changelog, changelog, difference, overlap
+from defect_assets.dataset.difference import Changelog, changelog, difference, overlap, touched_by
 from defect_assets.dataset.samples import BatchPin, samples_of
 from defect_assets.dataset.version import Bump, Version
 from defect_assets.errors import UserError
@@ -178,6 +178,7 @@ def next_snapshot(
             f"version is {next_one.version}; it can be raised to the next minor or major one, "
             "never lowered"
         )
+    _refuse_two_images(store, next_one)
     samples = samples_of(store, next_one.batches, ("sample", "class", "group"))
     return Snapshot(
         id=str(version or next_one.version),
@@ -217,6 +218,29 @@ def cut(
             else f"{dataset} cannot be cut: no batch was taken in yet; materialize raw_images first"
         )
     return store.objects.put_json(snapshot.model_dump(mode="json")), snapshot
+
+
+def _refuse_two_images(store: Store, cut: Pending) -> None:
+    """Refuse where one id stands for two images: batches that were taken in apart, say.
+
+    Raises
+    ------
+    CutRefused
+        If there is such an id.
+    """
+    image_of: dict[str, tuple[str, str]] = {}
+    touched = touched_by(store, cut.new)
+    for pin in cut.batches:
+        rows = store.objects.find_rows(read_batch(store, pin.digest).rows, {"sample": touched})
+        for sample, image in zip(
+            rows["sample"].to_pylist(), rows["image"].to_pylist(), strict=True
+        ):
+            other, batch = image_of.setdefault(sample, (image, pin.id))
+            if other != image:
+                raise CutRefused(
+                    f"no snapshot can be cut: {sample} is one image in {batch} and another in "
+                    f"{pin.id}; remove it in a delivery and deliver it under another name"
+                )
 
 
 def _with_overlaps(store: Store, cut: Pending) -> pa.Table:

@@ -114,11 +114,15 @@ def collecting(backend: Backend) -> Iterator[None]:
         backend.delete(COLLECTING)  # of one that died
     try:
         for entry in list(backend.entries(f"{LEASES}/writers")):
-            if _alive(backend, entry.key):
+            signature = _signature_of(backend, entry.key)
+            if signature and _alive(backend, entry.key):
                 raise StoreBusy(
-                    f"{_read(backend, entry.key)} is writing to {backend}: wait until it is "
-                    "done. What another machine left when it died is ignored after a day"
+                    f"process {signature['pid']} on {signature['host']} is writing to {backend}: "
+                    "wait until it is done. What another machine left when it died is ignored "
+                    "after a day"
                 )
+            if not _is_own(signature):
+                backend.delete(entry.key)
         yield
     finally:
         backend.delete(COLLECTING)
@@ -135,32 +139,31 @@ def _signature() -> bytes:
     return json.dumps(signature).encode()
 
 
-def _read(backend: Backend, key: str) -> str:
+def _signature_of(backend: Backend, key: str) -> dict[str, Any] | None:
+    """Return who left a lease; None where there is none."""
     try:
-        signature = json.loads(backend.read(key))
+        return dict(json.loads(backend.read(key)))
     except NotInStore:
-        return "a process"
-    return f"process {signature['pid']} on {signature['host']}"
+        return None
+    except ValueError:  # it is being written, or damaged
+        return {"host": "?", "boot": "?", "pid": "?", "started": "?", "at": time.time()}
 
 
 def _alive(backend: Backend, key: str) -> bool:
     """Tell whether there is a lease, and whether another who left it may still be there."""
-    try:
-        signature = json.loads(backend.read(key))
-    except NotInStore:
-        return False
-    except ValueError:
-        return True
-    if _is_own(signature):
+    signature = _signature_of(backend, key)
+    if signature is None or _is_own(signature):
         return False
     if (signature["host"], signature["boot"]) == (socket.gethostname(), _boot()):
         return bool(_started(signature["pid"]) == signature["started"])
     return bool(time.time() - signature["at"] < VALID)
 
 
-def _is_own(signature: dict[str, Any]) -> bool:
+def _is_own(signature: dict[str, Any] | None) -> bool:
     own = json.loads(_signature())
-    return all(signature[name] == own[name] for name in ("host", "boot", "pid", "started"))
+    return signature is not None and all(
+        signature[name] == own[name] for name in ("host", "boot", "pid", "started")
+    )
 
 
 def _boot() -> str:
