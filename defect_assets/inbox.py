@@ -3,9 +3,11 @@
 import hashlib
 import os
 import time
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from operator import itemgetter
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -128,15 +130,22 @@ def _settled_fingerprint(folder: Path) -> str:
 
 def _fingerprint(folder: Path) -> tuple[str, int]:
     """Return a digest of the names, sizes, times and inodes of all files, and the newest time."""
-    hasher = hashlib.sha256()
-    newest = 0
-    for name, status in sorted(_files(str(folder), "")):
-        newest = max(newest, status.st_ctime_ns, status.st_mtime_ns)
-        hasher.update(
-            f"{name}\0{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} "
-            f"{status.st_ino} {status.st_mode}\0".encode(errors="surrogateescape")
+    files = sorted(_files(str(folder), ""), key=itemgetter(0))
+    states = array("q")
+    for _, status in files:
+        states.extend(
+            (
+                status.st_size,
+                status.st_mtime_ns,
+                status.st_ctime_ns,
+                status.st_ino,
+                status.st_mode,
+            )
         )
-    return hasher.hexdigest(), newest
+    names = "\0".join(name for name, _ in files)
+    hasher = hashlib.sha256(names.encode(errors="surrogateescape"))
+    hasher.update(states.tobytes())
+    return hasher.hexdigest(), max(states[1::5] + states[2::5], default=0)
 
 
 def _files(folder: str, prefix: str) -> Iterator[tuple[str, os.stat_result]]:

@@ -162,7 +162,7 @@ def _row(sample: Sample, before: dict[str, Any]) -> dict[str, Any]:
         "exposure": sample.exposure or before.get("exposure", ""),
         "image": sample.image_digest,
         "image_bytes": sample.image_bytes,
-        "image_name": sample.image.path.name if sample.image else before["image_name"],
+        "image_name": sample.image.base_name if sample.image else before["image_name"],
         "mask": sample.mask_digest,
         "mask_bytes": sample.mask_bytes,
         "mask_name": _mask_name(sample, before),
@@ -176,7 +176,7 @@ def _row(sample: Sample, before: dict[str, Any]) -> dict[str, Any]:
 def _mask_name(sample: Sample, before: dict[str, Any]) -> str:
     if not sample.mask_digest:
         return ""
-    return sample.mask.path.name if sample.mask else before["mask_name"]
+    return sample.mask.base_name if sample.mask else before["mask_name"]
 
 
 def _known_samples(store: Store, listing: Listing) -> dict[str, dict[str, Any]]:

@@ -68,10 +68,10 @@ def delivered(folder: Path, description: DatasetDescription) -> list[DeliveredSa
             class_name=sample.class_name,
             group=sample.group,
             exposure=sample.exposure,
-            image=sample.image.path.read_bytes(),
-            image_suffix=sample.image.path.suffix,
-            mask=sample.mask.path.read_bytes() if sample.mask else None,
-            mask_suffix=sample.mask.path.suffix if sample.mask else ".png",
+            image=sample.image.read(),
+            image_suffix=Path(sample.image.name).suffix,
+            mask=sample.mask.read() if sample.mask else None,
+            mask_suffix=Path(sample.mask.name).suffix if sample.mask else ".png",
         )
         for sample in read_delivery(folder, description).samples
         if sample.image

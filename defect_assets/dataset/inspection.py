@@ -137,8 +137,8 @@ def _inspect(
         assert mask is not None
         return _wrong(mask, f"a mask without an image, and there is no sample {sample} yet")
     try:
-        image_data = image.path.read_bytes() if image else None
-        mask_data = mask.path.read_bytes() if mask else None
+        image_data = image.read() if image else None
+        mask_data = mask.read() if mask else None
     except OSError as error:
         file = image or mask
         assert file is not None
