@@ -33,7 +33,8 @@ TARGETS = {
     "ingest, cold": 8.0,
     "ingest, nothing changed": 4.0,
     "ingest, 10 new": 4.0,
-    "diff": 10.0,
+    "diff, first": 10.0,
+    "diff, again": 10.0,
     "push, cold": 20.0,
     "push, 10 new": 8.0,
     "clone with its files": 10.0,
@@ -114,7 +115,8 @@ def compare(
     each("status, Oxen's import too", "status_imported", sides, times=options.repeat)
     if remote:
         each("push, cold", "push", remote)
-        each("push, nothing new", "push", remote, times=options.repeat)
+        each("push, nothing new", "push", remote)
+        each("push, nothing new, again", "push", remote, times=options.repeat)
         each("clone, cold", "clone", remote)
         each("checkout in the clone", "files_of_clone", remote, 0, whole)
 
@@ -128,7 +130,8 @@ def compare(
         if number == 1:
             each("push, 10 new", "push", remote)
             each("pull, 10 new", "pull", remote)
-    each("diff", "diff", sides, 0, 1, times=options.repeat)
+    each("diff, first", "diff", sides, 0, 1)
+    each("diff, again", "diff", sides, 0, 1, times=options.repeat)
     each("checkout, whole", "files_of", sides, 0, True, whole)
     for _ in range(options.repeat):
         each("checkout, neighbour", "files_of", sides, 1, False, more)
@@ -154,7 +157,7 @@ def table(results: Results, files: int) -> str:
         wanted = TARGETS.get(step, 0.0) if files >= BIG else float(peer is not None)
         target = f"≥ {wanted:g}×" if wanted else ""
         missed = ["time"] if ratio is not None and ratio < wanted else []
-        if ours and peer and ours.peak_mb > peer.peak_mb:
+        if files >= BIG and ours and peer and ours.peak_mb > peer.peak_mb:
             missed.append("memory")
         if step == "status" and oxen:
             target = "≤ Oxen"
@@ -199,8 +202,8 @@ def million(work: Path, program: Path, images: int) -> Results:
     results.take("ingest, 10 new", ours, ours.ingest)
     results.take("cut, 10 new", ours, lambda: ours.version(1))
     for _ in range(3):
-        results.take("diff", ours, lambda: ours.diff(0, 1))
-    both, diff = results.best("ingest and cut, 10 new", "ours"), results.best("diff", "ours")
+        results.take("diff, again", ours, lambda: ours.diff(0, 1))
+    both, diff = results.best("ingest and cut, 10 new", "ours"), results.best("diff, again", "ours")
     assert both is not None
     assert diff is not None
     for what, value, limit, unit in [
