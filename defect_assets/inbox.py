@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from defect_assets.dataset.batch import REF, Batch, ingest, read_batch, same_samples
+from defect_assets.dataset.batch import REF, Batch, read_batch
 from defect_assets.dataset.delivery import COMPLETE, check_name
 from defect_assets.home import Home, HomeError
 from defect_assets.store import Digest, Store
@@ -85,6 +85,8 @@ def take_in(
     HomeError
         If it is not there, not complete, or not what it was when it was taken in.
     """
+    from defect_assets.dataset.ingest import ingest, same_samples
+
     folder = home.inbox / check_name(name)
     known = store.content(f"{REF}{name}")
     if known and (not folder.exists() or _is_untouched(home, name, known)):

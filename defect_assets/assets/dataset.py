@@ -17,6 +17,7 @@ from defect_assets.assets.raw_images import raw_images
 from defect_assets.dataset import snapshot as snapshots
 from defect_assets.dataset import split as splits
 from defect_assets.dataset.comparison import write_comparison
+from defect_assets.dataset.cut import CutRefused, cut
 from defect_assets.dataset.difference import difference
 from defect_assets.home import HomeError
 from defect_assets.partitions import datasets
@@ -43,7 +44,7 @@ NO_PARTITIONS = dg.SpecificPartitionsPartitionMapping([])
     owners=OWNERS,
     partitions_def=datasets,
     deps=[dg.AssetDep(raw_images, partition_mapping=NO_PARTITIONS), python_environment],
-    code_version=code_version("dataset.snapshot"),
+    code_version=code_version("dataset.cut"),
 )
 def dataset_manifest(
     context: dg.AssetExecutionContext, home: HomeResource, config: CutConfig
@@ -56,8 +57,8 @@ def dataset_manifest(
     store = place.store()
     name = context.partition_key
     try:
-        digest, snapshot = snapshots.cut(store, name, place.description(), config.notes)
-    except (snapshots.CutRefused, HomeError, SettingsError, ValueError) as error:
+        digest, snapshot = cut(store, name, place.description(), config.notes)
+    except (CutRefused, HomeError, SettingsError, ValueError) as error:
         raise refuse(error) from error
     record = record_of(
         context,

@@ -37,7 +37,7 @@ from defect_assets.store.columns import column
     owners=OWNERS,
     partitions_def=batches,
     deps=[python_environment],
-    code_version=code_version("dataset.batch"),
+    code_version=code_version("dataset.ingest"),
 )
 def raw_images(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult:
     """One delivery: its images and masks, checked, each in the store under its own digest.

@@ -16,8 +16,9 @@ from dagster_shared.error import SerializableErrorInfo
 from defect_assets.assets.environment import config_digest, environment_digest
 from defect_assets.automation.staleness import why_stale
 from defect_assets.dataset.batch import named_batches
+from defect_assets.dataset.cut import CutRefused, pending
 from defect_assets.dataset.delivery import deliveries
-from defect_assets.dataset.snapshot import CutRefused, latest_version, pending, versions
+from defect_assets.dataset.snapshot import latest_version, versions
 from defect_assets.home import Home, HomeError
 from defect_assets.partitions import batches, datasets, experiment_key, published_as, releases
 from defect_assets.registry.packaging import bento_folder

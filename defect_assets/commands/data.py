@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from defect_assets.commands.errors import errors, fail
 from defect_assets.console import bar, console
@@ -78,7 +77,7 @@ def ingest(
 
 def status(as_json: AsJson = False) -> None:
     """Say what is in the inbox, what is pending, and which version would be cut."""
-    from defect_assets.dataset.snapshot import CutRefused, latest_version, pending
+    from defect_assets.dataset.snapshot import find_snapshot, is_current, latest_version
     from defect_assets.home import default_home
     from defect_assets.inbox import State, arrivals
 
@@ -89,10 +88,16 @@ def status(as_json: AsJson = False) -> None:
         inbox = list(arrivals(home, store))
         newest = latest_version(store)
         refusal, would = "", None
-        try:
-            would = pending(store, description)
-        except CutRefused as error:
-            refusal = str(error)
+        if newest is None or not is_current(
+            store, find_snapshot(store, str(newest))[1], description
+        ):
+            # What is cut is looked at only where something is.
+            from defect_assets.dataset.cut import CutRefused, pending
+
+            try:
+                would = pending(store, description)
+            except CutRefused as error:
+                refusal = str(error)
     if as_json:
         _print_json(
             {
@@ -138,7 +143,8 @@ def cut(
     notes: Annotated[str, typer.Option(help="What people should know of it.")] = "",
 ) -> None:
     """Make all that was taken in since the newest version the next one, for good."""
-    from defect_assets.dataset import snapshot as snapshots
+    from defect_assets.dataset.cut import next_snapshot
+    from defect_assets.dataset.snapshot import latest_version
     from defect_assets.dataset.version import Version
     from defect_assets.home import LOCK, default_home
     from defect_assets.registry.provenance import publish_snapshot
@@ -150,9 +156,9 @@ def cut(
             number = Version.parse(version) if version else None
         except ValueError as error:
             fail(str(error))
-        snapshot = snapshots.next_snapshot(store, home.description(), number, notes)
+        snapshot = next_snapshot(store, home.description(), number, notes)
         if snapshot is None:
-            newest = snapshots.latest_version(store)
+            newest = latest_version(store)
             console.print(f"nothing changed since {newest}" if newest else "nothing to cut yet")
             return
         publish_snapshot(store, snapshot, LOCK)
@@ -219,6 +225,8 @@ def show(dataset: Dataset, as_json: AsJson = False) -> None:
     console.print(f"[bold]{snapshot.id}[/] of {snapshot.description.name}")
     for name, text in lines.items():
         console.print(f"[dim]{name:<12}[/]{escape(text)}", soft_wrap=True)
+    from rich.table import Table
+
     colors = {c.name: c.color for c in snapshot.description.classes}
     table = Table("class", "id", "colour", "images", box=None, pad_edge=False, header_style="dim")
     for name, class_id in snapshot.description.class_ids.items():

@@ -1,11 +1,13 @@
 """What a dataset is: its classes, how its masks are read, how it is split."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class DefectClass(BaseModel):
@@ -86,8 +88,10 @@ class DatasetDescription(BaseModel):
         return self.masks, threshold, self.defect_free, classes
 
     @property
-    def palette(self) -> np.ndarray:
+    def palette(self) -> "np.ndarray":
         """RGB of each class id, uint8 of shape (1 + classes, 3)."""
+        import numpy as np  # which not every command that reads a description has to wait for
+
         colors = ["#000000", *(c.color for c in self.classes)]
         return np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in colors], np.uint8)
 

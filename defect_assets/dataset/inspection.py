@@ -29,7 +29,7 @@ CHUNK = 256
 """Samples that are inspected by one task."""
 
 Known = Mapping[str, Mapping[str, Any]]
-"""The newest row of each sample that is in the store already; see `batch.ROWS`."""
+"""The newest row of each sample that is in the store already; see `samples.ROWS`."""
 
 
 @dataclass(frozen=True)

@@ -5,20 +5,31 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, ConfigDict
 
-from defect_assets.dataset.batch import ROWS, read_batch
-from defect_assets.store import Digest, Store
+from defect_assets.dataset.batch import BatchPin, read_batch
+from defect_assets.store import Store
 from defect_assets.store.columns import column, numbers, table_of
 
-
-class BatchPin(BaseModel):
-    """One batch of a snapshot, by name and content."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    id: str
-    digest: Digest
+ROWS = pa.schema(
+    [
+        ("sample", pa.string()),
+        ("class", pa.string()),
+        ("group", pa.string()),  # the physical part
+        ("exposure", pa.string()),
+        ("image", pa.string()),  # digest of the file, as are masks'
+        ("image_bytes", pa.int64()),
+        ("image_name", pa.string()),
+        ("mask", pa.string()),  # empty where there is none
+        ("mask_bytes", pa.int64()),
+        ("mask_name", pa.string()),
+        ("height", pa.int64()),
+        ("width", pa.int64()),
+        ("channels", pa.int64()),
+        ("removed", pa.bool_()),  # a tombstone; the rest is what was removed
+    ]
+)
+"""A batch's table. Where in which pack a digest's bytes lie is the store's affair, and no part of
+a batch's identity: the same delivery has the same digest in every store."""
 
 
 def samples_of(
@@ -36,7 +47,7 @@ def samples_of(
     batches
         Later ones override earlier ones, sample by sample; removed samples are left out.
     columns
-        Of `batch.ROWS`, ``sample`` first; by default all but ``removed``. A further one,
+        Of `ROWS`, ``sample`` first; by default all but ``removed``. A further one,
         ``batch``, says which batch the row is from.
     only
         The ids to look for; by default all.

@@ -18,7 +18,7 @@ def publish_batch(store: Store, name: str, digest: Digest, lock: Path) -> None:
         If the name stands for another one already.
     """
     parents = {"python_environment": record_environment(store, lock)}
-    record = _record("raw_images", name, digest, parents, "dataset.batch")
+    record = _record("raw_images", name, digest, parents, "dataset.ingest")
     store.publish_once(f"{batch.REF}{name}", record)
 
 
@@ -33,7 +33,7 @@ def publish_snapshot(store: Store, cut: Snapshot, lock: Path) -> None:
     digest = store.objects.put_json(cut.model_dump(mode="json"))
     parents = {f"raw_images/{pin.id}": pin.digest for pin in cut.batches}
     parents["python_environment"] = record_environment(store, lock)
-    record = _record("dataset_manifest", cut.id, digest, parents, "dataset.snapshot")
+    record = _record("dataset_manifest", cut.id, digest, parents, "dataset.cut")
     store.publish_once(f"{snapshot.REF}{cut.id}", record)
 
 

@@ -1,13 +1,14 @@
 """Immutable bytes, JSON values, file trees and tables, each under the digest of its content."""
 
+from __future__ import annotations
+
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any
 
 from defect_assets.store.backend import Backend, NotInStore
 from defect_assets.store.digest import (
@@ -18,8 +19,14 @@ from defect_assets.store.digest import (
     digest_of,
     object_key,
 )
-from defect_assets.store.packs import Location, Packer, PackIndex
-from defect_assets.store.tables import read_table, select_rows, table_key, write_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from defect_assets.store.packs import Location, Packer, PackIndex
+
+# Packs and tables are imported where they are used: Arrow takes 0.2 s, and a command that reads a
+# few names and headers should not have to wait for it.
 
 
 class Objects:
@@ -33,7 +40,13 @@ class Objects:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self.packs = PackIndex(backend)
+
+    @cached_property
+    def packs(self) -> PackIndex:
+        """What lies in which pack."""
+        from defect_assets.store.packs import PackIndex
+
+        return PackIndex(self._backend)
 
     def put(self, data: bytes) -> Digest:
         """Store some bytes and return their digest."""
@@ -44,6 +57,8 @@ class Objects:
     @contextmanager
     def packing(self) -> Iterator[Packer]:
         """Open a packer, for many small objects; they are there once it is left without error."""
+        from defect_assets.store.packs import Packer
+
         packer = Packer(self._backend, self.packs)
         try:
             yield packer
@@ -114,6 +129,8 @@ class Objects:
 
     def put_table(self, table: pa.Table) -> Digest:
         """Store a table and return the digest of its rows; see `tables.table_digest`."""
+        from defect_assets.store.tables import table_key, write_table
+
         digest, file = write_table(table)
         if not self._backend.exists(table_key(digest)):
             self._backend.create(table_key(digest), self.put(file).encode())
@@ -127,13 +144,19 @@ class Objects:
         NotInStore, Corrupted
             As `get` does.
         """
+        from defect_assets.store.tables import read_table
+
         return read_table(self._table(digest), columns)
 
     def find_rows(self, digest: Digest, wanted: dict[str, pa.Array]) -> pa.Table:
         """Return those rows of a table in which one of some columns has one of some values."""
+        from defect_assets.store.tables import select_rows
+
         return select_rows(self._table(digest), wanted)
 
     def _table(self, digest: Digest) -> bytes:
+        from defect_assets.store.tables import table_key
+
         key = table_key(digest)
         try:
             file = check_digest(self._backend.read(key).decode())

@@ -4,10 +4,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from defect_assets.dataset.batch import Batch, ingest, named_batches, read_batch
+from defect_assets.dataset.batch import Batch, named_batches, read_batch
 from defect_assets.dataset.delivery import DeliveryRefused
 from defect_assets.dataset.description import DatasetDescription
 from defect_assets.dataset.images import read_images
+from defect_assets.dataset.ingest import ingest
 from defect_assets.inference.images import decode_image
 from defect_assets.store import Record, Store
 from tests.conftest import deliver

@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from defect_assets.dataset.batch import ingest
 from defect_assets.dataset.delivery import (
     DeliveryExists,
     DeliveryRefused,
@@ -16,6 +15,7 @@ from defect_assets.dataset.delivery import (
     write_delivery,
 )
 from defect_assets.dataset.description import DatasetDescription
+from defect_assets.dataset.ingest import ingest
 from defect_assets.dataset.inspection import read_delivery
 from defect_assets.dataset.synthetic import synthetic_samples
 from defect_assets.settings import SettingsError

@@ -3,17 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from defect_assets.dataset.batch import ingest
+from defect_assets.dataset.cut import CutRefused, cut, next_snapshot
 from defect_assets.dataset.description import DatasetDescription, SplitPolicy
+from defect_assets.dataset.ingest import ingest
 from defect_assets.dataset.samples import samples_of
-from defect_assets.dataset.snapshot import (
-    CutRefused,
-    Snapshot,
-    UnknownDataset,
-    cut,
-    find_snapshot,
-    next_snapshot,
-)
+from defect_assets.dataset.snapshot import Snapshot, UnknownDataset, find_snapshot
 from defect_assets.store import Record, Store
 from tests.conftest import deliver
 

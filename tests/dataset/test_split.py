@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from defect_assets.dataset.batch import ROWS, ingest
 from defect_assets.dataset.description import DatasetDescription, SplitPolicy
+from defect_assets.dataset.ingest import ingest
+from defect_assets.dataset.samples import ROWS
 from defect_assets.dataset.split import (
     PARTS,
     assign_groups,

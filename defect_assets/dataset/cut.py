@@ -1,0 +1,201 @@
+"""Cutting the next snapshot from what was taken in since the newest one."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from defect_assets.dataset.batch import BatchPin, read_batch
+from defect_assets.dataset.changelog import Changelog
+from defect_assets.dataset.description import DatasetDescription
+from defect_assets.dataset.difference import changelog, difference, overlap, touched_by
+from defect_assets.dataset.samples import samples_of
+from defect_assets.dataset.snapshot import (
+    REF,
+    Snapshot,
+    find_snapshot,
+    is_current,
+    latest_version,
+    unpinned,
+)
+from defect_assets.dataset.version import Bump, Version
+from defect_assets.errors import UserError
+from defect_assets.store import Digest, Store
+from defect_assets.store.columns import column
+
+FIRST = Version("DS-", 1, 0, 0)
+
+
+class CutRefused(UserError):
+    """A snapshot that cannot be cut; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Pending:
+    """What would be cut now."""
+
+    version: Version
+    """The least that the change allows."""
+    parent: Snapshot | None
+    parent_digest: Digest | None
+    batches: tuple[BatchPin, ...]
+    new: tuple[BatchPin, ...]
+    """Those that the parent lacks."""
+    description: DatasetDescription
+    changes: pa.Table
+    """See `difference`."""
+    changelog: Changelog
+
+    def allows(self, version: Version) -> bool:
+        """Tell whether a person may give the next snapshot this number: a higher one, in order."""
+        if self.parent is None:
+            return version == FIRST
+        parent = Version.parse(self.parent.id)
+        return version >= self.version and version in [parent.bumped(bump) for bump in Bump]
+
+
+def pending(store: Store, description: DatasetDescription) -> Pending | None:
+    """Return what would be cut now, or None where nothing is pending.
+
+    All batches that were taken in and are not in the newest snapshot are added, in the order in
+    which they were taken in, so that a correction comes after what it corrects.
+
+    Raises
+    ------
+    CutRefused
+        If samples have a class that the description lacks.
+    """
+    newest = latest_version(store)
+    parent_digest, parent = find_snapshot(store, str(newest)) if newest else (None, None)
+    before = parent.batches if parent else ()
+    if parent and is_current(store, parent, description):
+        return None
+    new = unpinned(store, parent)
+    changes = difference(store, before, before + new)
+    log = changelog(changes, parent.description if parent else None, description)
+    if parent is None or newest is None:
+        if not new:
+            return None
+        version = FIRST
+    elif log.bump is None:
+        return None
+    else:
+        version = newest.bumped(log.bump)
+    # A class cannot go from the description while it is in use.
+    used = pc.unique(samples_of(store, before + new, ("sample", "class"))["class"]).to_pylist()
+    unknown = sorted(set(used) - set(description.class_ids))
+    if unknown:
+        raise CutRefused(
+            f"no snapshot can be cut: the dataset's description lacks {', '.join(unknown)}, "
+            "which samples have; a class cannot go while it is in use"
+        )
+    return Pending(version, parent, parent_digest, before + new, new, description, changes, log)
+
+
+def next_snapshot(
+    store: Store, description: DatasetDescription, version: Version | None = None, notes: str = ""
+) -> Snapshot | None:
+    """Return the snapshot that is cut now, or None where nothing is pending.
+
+    Parameters
+    ----------
+    store
+        Where it lies. The table of changes is put into it.
+    description
+        The dataset's, of which the snapshot holds a copy.
+    version
+        A higher number than the difference asks for; by default what it asks for.
+    notes
+        For people.
+
+    Raises
+    ------
+    CutRefused
+        If samples have a class that the description lacks, or the number cannot be given.
+    """
+    next_one = pending(store, description)
+    if next_one is None:
+        return None
+    if version is not None and not next_one.allows(version):
+        since = next_one.parent.id if next_one.parent else "the beginning"
+        raise CutRefused(
+            f"{version} cannot be cut: since {since} there are {next_one.changelog}, so the next "
+            f"version is {next_one.version}; it can be raised to the next minor or major one, "
+            "never lowered"
+        )
+    _refuse_two_images(store, next_one)
+    samples = samples_of(store, next_one.batches, ("sample", "class", "group"))
+    return Snapshot(
+        id=str(version or next_one.version),
+        parent=next_one.parent_digest,
+        parent_id=next_one.parent.id if next_one.parent else None,
+        batches=next_one.batches,
+        description=description,
+        samples=len(samples),
+        groups=pc.count_distinct(samples["group"]).as_py(),
+        counts=dict(sorted(Counter(samples["class"].to_pylist()).items())),
+        changelog=next_one.changelog,
+        changes=store.objects.put_table(_with_overlaps(store, next_one)),
+        notes=notes,
+    )
+
+
+def cut(
+    store: Store, dataset: str, description: DatasetDescription, notes: str = ""
+) -> tuple[Digest, Snapshot]:
+    """Return the snapshot named ``dataset`` and its digest: the one that has this id, or the next.
+
+    The caller gives the next one its name.
+
+    Raises
+    ------
+    CutRefused
+        If the id is not that of the next snapshot, or nothing is pending.
+    """
+    if store.refs.get(REF + dataset):
+        return find_snapshot(store, dataset)
+    snapshot = next_snapshot(store, description, Version.parse(dataset), notes)
+    if snapshot is None:
+        newest = latest_version(store)
+        raise CutRefused(
+            f"{dataset} cannot be cut: nothing changed since {newest}"
+            if newest
+            else f"{dataset} cannot be cut: no batch was taken in yet; materialize raw_images first"
+        )
+    return store.objects.put_json(snapshot.model_dump(mode="json")), snapshot
+
+
+def _refuse_two_images(store: Store, cut: Pending) -> None:
+    """Refuse where one id stands for two images: batches that were taken in apart, say.
+
+    Raises
+    ------
+    CutRefused
+        If there is such an id.
+    """
+    image_of: dict[str, tuple[str, str]] = {}
+    touched = touched_by(store, cut.new)
+    for pin in cut.batches:
+        rows = store.objects.find_rows(read_batch(store, pin.digest).rows, {"sample": touched})
+        for sample, image in zip(
+            rows["sample"].to_pylist(), rows["image"].to_pylist(), strict=True
+        ):
+            other, batch = image_of.setdefault(sample, (image, pin.id))
+            if other != image:
+                raise CutRefused(
+                    f"no snapshot can be cut: {sample} is one image in {batch} and another in "
+                    f"{pin.id}; remove it in a delivery and deliver it under another name"
+                )
+
+
+def _with_overlaps(store: Store, cut: Pending) -> pa.Table:
+    """Return the table of changes as it is stored."""
+    dice = [
+        overlap(store, row["mask_before"], row["mask"], cut.description)
+        if row["change"] == "relabelled"
+        else 1.0
+        for row in cut.changes.select(["change", "mask_before", "mask"]).to_pylist()
+    ]
+    said = ["sample", "change", "class", "class_before", "group", "group_before"]
+    return cut.changes.select(said).append_column("dice", column(dice, pa.float64()))
