@@ -58,9 +58,18 @@ class Inventory:
         self._mentioned: dict[str, tuple[set[str], set[Digest], dict[str, str]]] = {}
         store.objects.packs.refresh()
 
-    def reached(self, names: Iterable[str]) -> Reached:
-        """Return all that some names lead to, themselves included."""
+    def reached(self, names: Iterable[str], but: Iterable[Digest] = ()) -> Reached:
+        """Return all that some names lead to, themselves included.
+
+        Parameters
+        ----------
+        names
+            Where to begin.
+        but
+            What is not followed, nor is what only it leads to.
+        """
         result = Reached()
+        passed = {key for digest in but for key in (object_key(digest), table_key(digest))}
         pending = [REFS + name for name in names]
         result.keys.update(pending)
         while pending:
@@ -70,7 +79,7 @@ class Inventory:
             keys, packs, missing = self._mentioned[key]
             result.packs |= packs
             result.missing |= missing
-            new = (keys | {object_key(pack) for pack in packs}) - result.keys
+            new = (keys | {object_key(pack) for pack in packs}) - result.keys - passed
             result.keys |= new
             pending += new
         return result

@@ -14,11 +14,10 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import obstore
-from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.exceptions import (
     AlreadyExistsError,
     BaseError,
@@ -36,6 +35,9 @@ TIMEOUT = timedelta(seconds=60)
 """For one request, a pack's transfer included."""
 PATIENCE = timedelta(seconds=90)
 """For one operation, from its first request to the start of its last."""
+
+if TYPE_CHECKING:
+    from obstore.auth.boto3 import Boto3CredentialProvider
 
 FATAL = (NotFoundError, FileNotFoundError, PermissionDeniedError, UnauthenticatedError)
 """What is the same however often one asks."""
@@ -71,15 +73,11 @@ class S3Backend:
         self.url = url
         self._probed = False
         self._probe_lock = threading.Lock()
-        try:
-            credentials = Boto3CredentialProvider(access.session)
-        except ValueError:
-            raise StoreUnavailable(
-                f"there are no credentials for {url}: set AWS_ACCESS_KEY_ID and "
-                "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
-            ) from None
+        credentials = _credentials(url, access)
         endpoint = access.endpoint or _environment("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
-        region = credentials.config.get("region") or _environment("AWS_REGION")
+        region = (credentials.config.get("region") if credentials else None) or _environment(
+            "AWS_REGION", "AWS_DEFAULT_REGION"
+        )
         self._store = S3Store(
             parts.netloc,
             prefix=parts.path.strip("/") or None,
@@ -256,6 +254,21 @@ class S3Backend:
             ) from error
         except BaseError as error:
             raise StoreUnavailable(f"{self.url} does not answer: {_first_line(error)}") from error
+
+
+def _credentials(url: str, access: S3Access) -> Boto3CredentialProvider | None:
+    """Return where credentials come from; None: from the environment's own variables."""
+    if access.session is None and _environment("AWS_ACCESS_KEY_ID"):
+        return None  # the client reads them itself, and boto3's 0.3 s are saved
+    from obstore.auth.boto3 import Boto3CredentialProvider
+
+    try:
+        return Boto3CredentialProvider(access.session)
+    except ValueError:
+        raise StoreUnavailable(
+            f"there are no credentials for {url}: set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        ) from None
 
 
 def _environment(*names: str) -> str | None:

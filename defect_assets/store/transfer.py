@@ -57,8 +57,13 @@ def plan_transfer(source: Store, destination: Store) -> Plan:
             pool.map(destination.refs.get, listed),
             strict=True,
         )
+    # Where both sides know a name for the same, all that it leads to is there: names are set last.
+    complete: set[Digest] = set()
     for name, here, there in standing:
-        if here is None or here == there:
+        if here is None:
+            continue
+        if here == there:
+            complete |= {here, Record.model_validate(source.objects.get_json(here)).content}
             continue
         why = _conflict(source, destination, name, here, there)
         if why is None:
@@ -68,7 +73,7 @@ def plan_transfer(source: Store, destination: Store) -> Plan:
     if not names:
         return Plan((), frozenset(), {}, conflicts)
     inventory = Inventory(source)
-    reached = inventory.reached(names)
+    reached = inventory.reached(names, but=complete)
     if reached.missing:
         what, mentioned_by = next(iter(reached.missing.items()))
         raise MissingInSource(
