@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from defect_assets.dataset.delivery import (
     SAMPLES,
@@ -133,86 +133,126 @@ def _inspect(
 ) -> Inspected:
     image, mask = listing.images.get(sample), listing.masks.get(sample)
     row = listing.rows.get(sample, {})
-    if image is None and (known is None or known["removed"]):
-        assert mask is not None
-        return _wrong(mask, f"a mask without an image, and there is no sample {sample} yet")
     try:
-        image_data = image.read() if image else None
-        mask_data = mask.read() if mask else None
-    except OSError as error:
-        file = image or mask
-        assert file is not None
-        return _wrong(file, f"it cannot be read: {error.strerror}")
-    image_digest = digest_of(image_data) if image_data is not None else ""
-    if known and (image_data is None or image_digest == known["image"]):
-        # It was looked at when it came.
-        image_digest, image_bytes = known["image"], known["image_bytes"]
-        height, width, channels = known["height"], known["width"], known["channels"]
-    else:
-        assert image is not None
-        assert image_data is not None
-        try:
-            pixels = decode_image(image_data)
-        except ImageError as error:
-            return _wrong(image, str(error))
-        image_bytes = len(image_data)
-        height, width = pixels.shape[:2]
-        channels = 1 if pixels.ndim == 2 else 3
-
-    said = _class_said(sample, row, image, listing)
-    if isinstance(said, Problem):
-        return Inspected(said)
-    if known and mask is None and not said:
-        # Nothing new is said of its label.
-        class_name, mask_digest, mask_bytes = known["class"], known["mask"], known["mask_bytes"]
-    else:
-        if known and description.masks == "soft":
-            said = said or known["class"]
-        try:
-            class_name = _check_label(mask_data, said, (height, width), description)
-        except ImageError as error:
-            file = mask or image
-            assert file is not None
-            return _wrong(file, str(error))
-        mask_digest = digest_of(mask_data) if mask_data is not None else ""
-        mask_bytes = len(mask_data or b"")
-    files = [
-        (digest, data)
-        for digest, data in ((image_digest, image_data), (mask_digest, mask_data))
-        if data is not None
-    ]
-    return Inspected(
-        Sample(
-            sample=sample,
-            class_name=class_name,
-            group=row.get("group") or listing.header.groups.get(sample, ""),
-            exposure=row.get("exposure", ""),
-            image=image,
-            mask=mask,
-            image_digest=image_digest,
-            image_bytes=image_bytes,
-            mask_digest=mask_digest,
-            mask_bytes=mask_bytes,
-            height=height,
-            width=width,
-            channels=channels,
-        ),
-        tuple(files),
+        picture = _look_at_image(sample, image, mask, known)
+        said = _class_said(sample, row, image, listing)
+        label = _look_at_label(
+            said, image, mask, (picture.height, picture.width), description, known
+        )
+    except _Wrong as wrong:
+        return Inspected(wrong.problem)
+    found = Sample(
+        sample=sample,
+        class_name=label.class_name,
+        group=row.get("group") or listing.header.groups.get(sample, ""),
+        exposure=row.get("exposure", ""),
+        image=image,
+        mask=mask,
+        image_digest=picture.digest,
+        image_bytes=picture.size,
+        mask_digest=label.digest,
+        mask_bytes=label.size,
+        height=picture.height,
+        width=picture.width,
+        channels=picture.channels,
     )
+    files = [(of.digest, of.data) for of in (picture, label) if of.data is not None]
+    return Inspected(found, tuple(files))
 
 
-def _class_said(
-    sample: str, row: Mapping[str, str], image: File | None, listing: Listing
-) -> str | Problem:
+class _Wrong(Exception):
+    """One thing that is wrong with a sample."""
+
+    def __init__(self, file: str, reason: str) -> None:
+        self.problem = Problem(file, reason)
+        super().__init__(reason)
+
+
+class _Picture(NamedTuple):
+    """An image, found sound."""
+
+    digest: Digest
+    size: int
+    height: int
+    width: int
+    channels: int
+    data: bytes | None
+    """None where nothing is delivered."""
+
+
+class _Label(NamedTuple):
+    """A class with its mask, found sound."""
+
+    class_name: str
+    digest: Digest
+    size: int
+    data: bytes | None
+    """None where nothing is delivered."""
+
+
+def _look_at_image(
+    sample: str, image: File | None, mask: File | None, known: Mapping[str, Any] | None
+) -> _Picture:
+    data = _read(image) if image else None
+    digest = digest_of(data) if data is not None else ""
+    if known and not (image is None and known["removed"]) and digest in ("", known["image"]):
+        # It was looked at when it came.
+        return _Picture(
+            known["image"],
+            known["image_bytes"],
+            known["height"],
+            known["width"],
+            known["channels"],
+            data,
+        )
+    if image is None or data is None:
+        assert mask is not None
+        raise _Wrong(mask.name, f"a mask without an image, and there is no sample {sample} yet")
+    try:
+        pixels = decode_image(data)
+    except ImageError as error:
+        raise _Wrong(image.name, str(error)) from error
+    height, width = pixels.shape[:2]
+    return _Picture(digest, len(data), height, width, 1 if pixels.ndim == 2 else 3, data)
+
+
+def _look_at_label(
+    said: str,
+    image: File | None,
+    mask: File | None,
+    size: tuple[int, int],
+    description: DatasetDescription,
+    known: Mapping[str, Any] | None,
+) -> _Label:
+    if known and mask is None and said in ("", known["class"]):
+        return _Label(known["class"], known["mask"], known["mask_bytes"], None)  # nothing new
+    if known and description.masks == "soft":
+        said = said or known["class"]
+    data = _read(mask) if mask else None
+    try:
+        class_name = _check_label(data, said, size, description)
+    except ImageError as error:
+        file = mask or image
+        assert file is not None
+        raise _Wrong(file.name, str(error)) from error
+    return _Label(class_name, digest_of(data) if data is not None else "", len(data or b""), data)
+
+
+def _read(file: File) -> bytes:
+    try:
+        return file.read()
+    except OSError as error:
+        raise _Wrong(file.name, f"it cannot be read: {error.strerror}") from error
+
+
+def _class_said(sample: str, row: Mapping[str, str], image: File | None, listing: Listing) -> str:
     """Return the class that a table or a folder says, or nothing."""
     by_table = row.get("class", "")
     by_folder = ""
     if image and image.folder:
         by_folder = listing.header.classes.get(image.folder, image.folder)
     if by_table and by_folder and by_table != by_folder:
-        return Problem(
-            SAMPLES, f"{sample} is {by_table} by the table and {by_folder} by its folder"
-        )
+        raise _Wrong(SAMPLES, f"{sample} is {by_table} by the table, {by_folder} by its folder")
     return by_table or by_folder
 
 
@@ -241,7 +281,3 @@ def _check_label(
         return said
     found = Counter(ids[ids > 0].tolist())
     return description.class_map[found.most_common(1)[0][0]] if found else description.defect_free
-
-
-def _wrong(file: File, reason: str) -> Inspected:
-    return Inspected(Problem(file.name, reason))

@@ -1,8 +1,11 @@
 import shutil
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from defect_assets.dataset.batch import Batch, named_batches, read_batch
 from defect_assets.dataset.delivery import DeliveryRefused
@@ -151,3 +154,89 @@ def test_one_image_in_two_parts_is_refused(
     with pytest.raises(DeliveryRefused, match="the same image as tile-0001-exp1") as refused:
         ingest(store, copied, description)
     assert len(refused.value.problems) == 36
+
+
+def _deliver_masks(inbox: Path, name: str, masks: dict[str, bytes], header: str = "") -> Path:
+    folder = inbox / name
+    (folder / "masks").mkdir(parents=True)
+    for sample, data in masks.items():
+        (folder / "masks" / f"{sample}.png").write_bytes(data)
+    (folder / "batch.yaml").write_text(header)
+    return folder
+
+
+def _rows(store: Store, batch: Batch) -> dict[str, dict]:
+    return {row["sample"]: row for row in store.objects.get_table(batch.rows).to_pylist()}
+
+
+def test_masks_alone_correct_known_samples(
+    delivery: Path, inbox: Path, store: Store, description: DatasetDescription
+) -> None:
+    first = ingest(store, delivery, description)
+    _name(store, first)
+    before = next(row for row in _rows(store, first).values() if row["class"] == "Crack")
+    mask = (delivery / "masks" / before["mask_name"]).read_bytes()
+    wider = cv2.dilate(cv2.imdecode(np.frombuffer(mask, np.uint8), 0), np.ones((5, 5)))
+    fix = _deliver_masks(inbox, "fix", {before["sample"]: cv2.imencode(".png", wider)[1].tobytes()})
+    [after] = _rows(store, ingest(store, fix, description)).values()
+    assert after["mask"] != before["mask"]
+    same = ["sample", "class", "group", "exposure", "image", "image_name", "height", "width"]
+    assert [after[name] for name in same] == [before[name] for name in same]
+
+    other = cv2.imencode(".png", wider[:-1])[1].tobytes()
+    wrong = _deliver_masks(inbox, "wrong", {before["sample"]: other, "stranger": mask})
+    with pytest.raises(DeliveryRefused) as refused:
+        ingest(store, wrong, description)
+    reasons = {problem.file: problem.reason for problem in refused.value.problems}
+    assert "pixels, the image" in reasons[f"masks/{before['sample']}.png"]
+    assert "there is no sample stranger yet" in reasons["masks/stranger.png"]
+
+
+def test_a_sample_is_removed_and_may_come_back(
+    delivery: Path, inbox: Path, store: Store, description: DatasetDescription
+) -> None:
+    first = ingest(store, delivery, description)
+    _name(store, first)
+    removal = _deliver_masks(inbox, "removal", {}, "remove: [tile-0002-exp1]")
+    batch = ingest(store, removal, description)
+    _name(store, batch)
+    assert sum(batch.removed.values()) == 1
+    assert batch.counts == {}
+    assert _rows(store, batch)["tile-0002-exp1"]["removed"]
+    again = _deliver_masks(inbox, "again", {}, "remove: [tile-0002-exp1, nobody]")
+    with pytest.raises(DeliveryRefused, match="there is no sample tile-0002-exp1") as refused:
+        ingest(store, again, description)
+    assert len(refused.value.problems) == 2
+    back = inbox / "back"
+    for kind in ("images", "masks"):
+        (back / kind).mkdir(parents=True)
+        for file in (delivery / kind).glob("tile-0002-exp1.*"):
+            shutil.copy(file, back / kind)
+    known = _rows(store, first)["tile-0002-exp1"]
+    assert _rows(store, ingest(store, back, description))["tile-0002-exp1"] == known
+
+
+def test_folders_say_the_class_and_the_header_the_part(
+    delivery: Path, inbox: Path, store: Store, description: DatasetDescription
+) -> None:
+    rows = pd.read_csv(delivery / "samples.csv", dtype=str)
+    folder = inbox / "folders"
+    for row in rows.to_dict("records"):
+        place = folder / "images" / f"MT_{row['class']}"
+        place.mkdir(parents=True, exist_ok=True)
+        shutil.copy(next((delivery / "images").glob(f"{row['sample']}.*")), place)
+    shutil.copytree(delivery / "masks", folder / "masks")
+    header = {
+        "classes": {f"MT_{name}": name for name in description.class_ids},
+        "groups": dict(zip(rows["sample"], rows["group"], strict=True)),
+    }
+    (folder / "batch.yaml").write_text(yaml.safe_dump(header))
+    taken = _rows(store, ingest(store, folder, description))
+    expected = _rows(store, ingest(store, delivery, description))
+    said = ["class", "group", "image", "mask"]
+    assert {s: [row[name] for name in said] for s, row in taken.items()} == {
+        s: [row[name] for name in said] for s, row in expected.items()
+    }
+    (folder / "batch.yaml").write_text("")
+    with pytest.raises(DeliveryRefused, match="its class 'MT_"):
+        ingest(store, folder, description)

@@ -1,5 +1,7 @@
 """Bad input: each thing wrong is reported by file and reason, in one list, and nothing is taken."""
 
+import os
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -165,7 +167,47 @@ def _coloured_mask(folder: Path) -> str:
     return "coloured"
 
 
+def _same_name_in_other_case(folder: Path) -> str:
+    image = _image(folder)
+    image.with_name(image.name.upper()).write_bytes(image.read_bytes())
+    return "by case or Unicode form alone"
+
+
+def _same_name_in_other_unicode_form(folder: Path) -> str:
+    for form in ("NFC", "NFD"):
+        name = unicodedata.normalize(form, "é.jpg")
+        (folder / "images" / name).write_bytes(_image(folder).read_bytes())
+    return "by case or Unicode form alone"
+
+
+def _device(folder: Path) -> str:
+    os.mkfifo(folder / "images" / "pipe.jpg")
+    return "not a plain file"
+
+
+def _linked_folder(folder: Path) -> str:
+    (folder / "masks").rename(folder.with_name("elsewhere"))
+    (folder / "masks").symlink_to(folder.with_name("elsewhere"))
+    return "not a plain folder"
+
+
+def _line_break_in_name(folder: Path) -> str:
+    (folder / "images" / "a\nb.jpg").write_bytes(_image(folder).read_bytes())
+    return "cannot be that of a sample"
+
+
+def _removed_and_delivered(folder: Path) -> str:
+    (folder / "batch.yaml").write_text(f"remove: [{_image(folder).stem}]")
+    return "is delivered, too"
+
+
 FAULTS = [
+    _same_name_in_other_case,
+    _same_name_in_other_unicode_form,
+    _device,
+    _linked_folder,
+    _line_break_in_name,
+    _removed_and_delivered,
     _truncate,
     _garbage,
     _empty_file,
