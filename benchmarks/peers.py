@@ -145,8 +145,8 @@ class Ours(Side):
         self.inbox.mkdir(parents=True)
         shutil.copyfile(DESCRIPTION, self.root / "home" / "dataset.yaml")
 
-    def ingest(self) -> Figure:
-        return self._run("ingest")
+    def ingest(self, *deliveries: str) -> Figure:
+        return self._run("ingest", *deliveries)
 
     def version(self, number: int) -> Figure:
         return self._run("cut")

@@ -199,8 +199,9 @@ def million(work: Path, program: Path, images: int) -> Results:
     results.take("ingest, cold", ours, ours.ingest)
     results.take("cut, cold", ours, lambda: ours.version(0))
     cached_delivery(ours.inbox / "late", each * DELIVERIES, NEW, tiny=True)
-    results.take("ingest, 10 new", ours, ours.ingest)
+    results.take("ingest, 10 new", ours, lambda: ours.ingest("late"))
     results.take("cut, 10 new", ours, lambda: ours.version(1))
+    results.take("ingest, nothing changed", ours, ours.ingest)
     for _ in range(3):
         results.take("diff, again", ours, lambda: ours.diff(0, 1))
     both, diff = results.best("ingest and cut, 10 new", "ours"), results.best("diff, again", "ours")

@@ -4,7 +4,7 @@ import hashlib
 import os
 import time
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from operator import itemgetter
@@ -48,13 +48,13 @@ class _Taken(BaseModel):
     files: str
 
 
-def arrivals(home: Home, store: Store) -> Iterator[Arrival]:
-    """Yield what lies in the inbox, by name. No file is read."""
+def arrivals(home: Home, store: Store, only: Collection[str] = ()) -> Iterator[Arrival]:
+    """Yield what lies in the inbox, by name; by default all. No file is read."""
     if not home.inbox.is_dir():
         return
     known = set(store.refs.names(REF))
     for folder in sorted(home.inbox.iterdir()):
-        if folder.name.startswith(".") or not folder.is_dir():
+        if folder.name.startswith(".") or not folder.is_dir() or (only and folder.name not in only):
             continue
         if not (folder / COMPLETE).exists():
             state = State.INCOMPLETE

@@ -47,7 +47,7 @@ def ingest(
         home = default_home()
         home.description()  # before anything is made of a home that is none
         store = home.store()
-        found = {arrival.name: arrival.state for arrival in arrivals(home, store)}
+        found = {arrival.name: arrival.state for arrival in arrivals(home, store, deliveries or ())}
         strangers = set(deliveries or ()) - found.keys()
         if strangers:
             fail(f"there is no delivery {min(strangers)} in {home.inbox}")

@@ -1,6 +1,5 @@
 """Cutting the next snapshot from what was taken in since the newest one."""
 
-from collections import Counter
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -10,7 +9,7 @@ from defect_assets.dataset.batch import BatchPin, read_batch
 from defect_assets.dataset.changelog import Changelog
 from defect_assets.dataset.description import DatasetDescription
 from defect_assets.dataset.difference import changelog, difference, overlap, touched_by
-from defect_assets.dataset.samples import samples_of
+from defect_assets.dataset.samples import latest_rows
 from defect_assets.dataset.snapshot import (
     REF,
     Snapshot,
@@ -83,13 +82,16 @@ def pending(store: Store, description: DatasetDescription) -> Pending | None:
     else:
         version = newest.bumped(log.bump)
     # A class cannot go from the description while it is in use.
-    used = pc.unique(samples_of(store, before + new, ("sample", "class"))["class"]).to_pylist()
-    unknown = sorted(set(used) - set(description.class_ids))
-    if unknown:
-        raise CutRefused(
-            f"no snapshot can be cut: the dataset's description lacks {', '.join(unknown)}, "
-            "which samples have; a class cannot go while it is in use"
-        )
+    gone = {*(parent.counts if parent else ()), *changes["class"].to_pylist()} - set(
+        description.class_ids
+    )
+    if gone:
+        used = pc.unique(latest_rows(store, before + new, ("sample", "class"))["class"])
+        if unknown := sorted(gone.intersection(used.to_pylist())):
+            raise CutRefused(
+                f"no snapshot can be cut: the dataset's description lacks {', '.join(unknown)}, "
+                "which samples have; a class cannot go while it is in use"
+            )
     return Pending(version, parent, parent_digest, before + new, new, description, changes, log)
 
 
@@ -125,7 +127,8 @@ def next_snapshot(
             "never lowered"
         )
     _refuse_two_images(store, next_one)
-    samples = samples_of(store, next_one.batches, ("sample", "class", "group"))
+    samples = latest_rows(store, next_one.batches, ("sample", "class", "group"))
+    classes = pc.value_counts(samples["class"])
     return Snapshot(
         id=str(version or next_one.version),
         parent=next_one.parent_digest,
@@ -134,7 +137,7 @@ def next_snapshot(
         description=description,
         samples=len(samples),
         groups=pc.count_distinct(samples["group"]).as_py(),
-        counts=dict(sorted(Counter(samples["class"].to_pylist()).items())),
+        counts=dict(sorted((row["values"], row["counts"]) for row in classes.to_pylist())),
         changelog=next_one.changelog,
         changes=store.objects.put_table(_with_overlaps(store, next_one)),
         notes=notes,

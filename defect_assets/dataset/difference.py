@@ -10,7 +10,7 @@ from defect_assets.dataset.batch import BatchPin, read_batch
 from defect_assets.dataset.changelog import Changelog
 from defect_assets.dataset.description import DatasetDescription
 from defect_assets.dataset.masks import defective_pixels
-from defect_assets.dataset.samples import samples_of
+from defect_assets.dataset.samples import latest_rows
 from defect_assets.store import Store
 from defect_assets.store.columns import column
 
@@ -40,10 +40,10 @@ def difference(store: Store, before: Sequence[BatchPin], after: Sequence[BatchPi
         common += 1
     later = [*before[common:], *after[common:]]
     if not later:
-        return _compare(*[samples_of(store, (), _COLUMNS)] * 2)
+        return _compare(*[latest_rows(store, (), _COLUMNS)] * 2)
     # To look up what came first is to read it all.
     touched = touched_by(store, later) if common or (before and after) else None
-    old, new = (samples_of(store, pins, _COLUMNS, touched) for pins in (before, after))
+    old, new = (latest_rows(store, pins, _COLUMNS, touched) for pins in (before, after))
     return _compare(old, new)
 
 

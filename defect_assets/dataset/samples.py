@@ -47,28 +47,41 @@ def samples_of(
     batches
         Later ones override earlier ones, sample by sample; removed samples are left out.
     columns
-        Of `ROWS`, ``sample`` first; by default all but ``removed``. A further one,
-        ``batch``, says which batch the row is from.
+        Of `ROWS`, ``sample`` first; by default all but ``removed``. One more, ``batch``, is the
+        batch that the row is from.
     only
         The ids to look for; by default all.
     """
+    samples = latest_rows(store, batches, columns, only)
+    # The rows of one batch are sorted already.
+    return samples.sort_by("sample") if len(batches) > 1 else samples
+
+
+def latest_rows(
+    store: Store,
+    batches: Sequence[BatchPin],
+    columns: Sequence[str],
+    only: pa.Array | None = None,
+) -> pa.Table:
+    """Return what `samples_of` does, in any order: of a million, that takes half the time."""
+    stored = [name for name in columns if name != "batch"]
     tables = []
     for pin in batches:
         rows = read_batch(store, pin.digest).rows
         if only is None:
-            table = store.objects.get_table(rows, [*columns, "removed"])
+            table = store.objects.get_table(rows, [*stored, "removed"])
         else:
-            table = store.objects.find_rows(rows, {"sample": only})
-        name = column([pin.id] * len(table), pa.string())
-        tables.append(table.select([*columns, "removed"]).append_column("batch", name))
+            table = store.objects.find_rows(rows, {"sample": only}).select([*stored, "removed"])
+        if "batch" in columns:
+            table = table.append_column("batch", column([pin.id] * len(table), pa.string()))
+        tables.append(table)
     if not tables:
-        fields = [*(ROWS.field(name) for name in columns), pa.field("batch", pa.string())]
-        return table_of((), pa.schema(fields))
+        kinds = [pa.field("batch", pa.string()) if n == "batch" else ROWS.field(n) for n in columns]
+        return table_of((), pa.schema(kinds))
     table = pa.concat_tables(tables)
     if len(tables) > 1:
         table = table.take(column(_last(table["sample"]), pa.int64()))
-    table = table.filter(pc.invert(table["removed"])).select([*columns, "batch"])
-    return table.sort_by("sample") if len(tables) > 1 else table
+    return table.filter(pc.invert(table["removed"])).select(list(columns))
 
 
 def _last(samples: pa.ChunkedArray) -> np.ndarray:

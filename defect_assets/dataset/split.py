@@ -45,7 +45,7 @@ def split_snapshot(store: Store, digest: Digest) -> Split:
     parts = _parts(store, snapshot)
     samples = samples_of(store, snapshot.batches, ("sample", "group", "class"))
     of_sample = [parts[group] for group in samples["group"].to_pylist()]
-    table = samples.drop_columns("batch").append_column("part", column(of_sample, pa.string()))
+    table = samples.append_column("part", column(of_sample, pa.string()))
     counts = Counter(zip(of_sample, samples["class"].to_pylist(), strict=True))
     return Split(
         dataset=snapshot.id,

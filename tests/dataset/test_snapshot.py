@@ -80,7 +80,7 @@ def test_corrected_masks_are_a_patch(
     snapshot = cut_next(store, description)
     assert snapshot.id == "DS-1.0.1"
     assert sum(snapshot.changelog.relabelled.values()) == 1
-    table = samples_of(store, snapshot.batches).to_pandas().set_index("sample")
+    table = samples_of(store, snapshot.batches, ("sample", "batch")).to_pandas().set_index("sample")
     assert table.loc[sample, "batch"] == "fixed"
 
 
@@ -110,7 +110,9 @@ def test_a_correction_comes_after_what_it_corrects(
     take_in(store, inbox / "a-correction", description)
     snapshot = cut_next(store, description)
     assert [pin.id for pin in snapshot.batches] == ["first", "a-correction"]
-    assert set(samples_of(store, snapshot.batches)["batch"].to_pylist()) == {"a-correction"}
+    assert set(samples_of(store, snapshot.batches, ("sample", "batch"))["batch"].to_pylist()) == {
+        "a-correction"
+    }
 
 
 def test_a_class_in_use_cannot_go(
