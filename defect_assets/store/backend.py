@@ -34,6 +34,10 @@ class Entry(NamedTuple):
 class Backend(Protocol):
     """A place that holds bytes under keys: a folder or a bucket."""
 
+    def hold(self) -> None:
+        """Say, before one relies on what is there, that it must not be collected meanwhile."""
+        ...
+
     def read(self, key: str) -> bytes:
         """Return the bytes under ``key``; raise `NotInStore` where there are none."""
         ...

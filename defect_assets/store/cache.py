@@ -53,6 +53,9 @@ class CachedBackend:
     def __str__(self) -> str:
         return str(self._remote)
 
+    def hold(self) -> None:
+        self._remote.hold()
+
     def read(self, key: str) -> bytes:
         if not key.startswith(IMMUTABLE):
             return self._remote.read(key)

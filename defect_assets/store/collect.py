@@ -5,14 +5,17 @@ from dataclasses import dataclass
 
 from defect_assets.errors import UserError
 from defect_assets.store.backend import Entry
-from defect_assets.store.digest import OBJECTS, Digest, object_digest
+from defect_assets.store.digest import OBJECTS, Digest, object_digest, object_key
 from defect_assets.store.inventory import Inventory
 from defect_assets.store.leases import collecting
 from defect_assets.store.packs import INDEXES, only_packs, packs_in, read_index, write_index
 from defect_assets.store.store import Store
+from defect_assets.store.tables import TABLES
 
 GRACE_HOURS = 24.0
 """What is younger is left alone: someone may be about to name it."""
+_ORDER = (INDEXES, TABLES, OBJECTS)
+"""What says that something is there goes before it."""
 
 
 class CollectionRefused(UserError):
@@ -24,11 +27,13 @@ class Garbage:
     """What no name leads to."""
 
     entries: tuple[Entry, ...]
-    """Objects, tables and indexes."""
+    """Indexes, tables and objects, in this order."""
     indexes: tuple[str, ...]
     """Indexes that stay, but for the packs that go."""
+    packs: frozenset[Digest]
+    """The packs that go, or are gone."""
     young: int
-    """How many more keys no name leads to, too young to be taken."""
+    """How many more keys no name leads to, too young to be taken, or needed by what is."""
     kept: int
     """How many keys names lead to."""
 
@@ -56,23 +61,36 @@ def find_garbage(store: Store, grace_hours: float = GRACE_HOURS) -> Garbage:
         )
     before = time.time() - grace_hours * 3600
     packs = _packs_by_index(store, inventory)
-    live = set(reached.keys) | {key for key, held in packs.items() if held & reached.packs}
-    dead = [entry for key, entry in inventory.entries.items() if key not in live]
-    old = tuple(entry for entry in dead if entry.modified < before)
-    gone = _packs_among(old)
+    live = reached.keys | {key for key, held in packs.items() if held & reached.packs}
+    young = {
+        key
+        for key, entry in inventory.entries.items()
+        if key not in live and entry.modified >= before
+    }
+    # Someone wrote what is young because what it mentions was there already, however old that is.
+    # And an index or a table that stays must not say that something is there which is not.
+    needed = inventory.led_to(young)
+    needed.packs.update(*(packs[key] for key in young & packs.keys()))
+    stay = live | needed.keys | {object_key(pack) for pack in needed.packs}
+    stay |= {key for key, held in packs.items() if held & needed.packs}
+    garbage = [entry for key, entry in inventory.entries.items() if key not in stay]
+    there = {object_digest(key) for key in inventory.entries.keys() & stay if key[:8] == OBJECTS}
+    gone = {pack for held in packs.values() for pack in held} - there
+    kept = len(live & inventory.entries.keys())
     return Garbage(
-        old,
-        tuple(key for key, held in packs.items() if key in live and held & gone),
-        len(dead) - len(old),
-        len(inventory.entries) - len(dead),
+        tuple(sorted(garbage, key=lambda entry: (_ORDER.index(_folder(entry)), entry.key))),
+        tuple(key for key, held in packs.items() if key in stay and held & gone),
+        frozenset(gone),
+        len(inventory.entries) - len(garbage) - kept,
+        kept,
     )
 
 
 def collect(store: Store, grace_hours: float = GRACE_HOURS) -> Garbage:
     """Remove what no name leads to, and return what that was.
 
-    An index goes, or is written anew, before the packs that it names: whenever this is
-    interrupted, what an index names is there.
+    An index goes, or is written anew, before the packs that it names, and a table's name before
+    its file: whenever this is interrupted, what is said to be there is there.
 
     Raises
     ------
@@ -84,12 +102,13 @@ def collect(store: Store, grace_hours: float = GRACE_HOURS) -> Garbage:
     backend = store.backend
     with collecting(backend):
         garbage = find_garbage(store, grace_hours)
-        gone = _packs_among(garbage.entries)
         for key in garbage.indexes:
             table = read_index(backend, key)
-            write_index(backend, only_packs(table, packs_in(table) - gone))
+            left = packs_in(table) - garbage.packs
+            if left:
+                write_index(backend, only_packs(table, left))
             backend.delete(key)
-        for entry in sorted(garbage.entries, key=lambda entry: not entry.key.startswith(INDEXES)):
+        for entry in garbage.entries:
             backend.delete(entry.key)
         backend.clean(time.time() - grace_hours * 3600)
         store.objects.packs.forget()
@@ -105,5 +124,5 @@ def _packs_by_index(store: Store, inventory: Inventory) -> dict[str, set[Digest]
     }
 
 
-def _packs_among(entries: tuple[Entry, ...]) -> set[Digest]:
-    return {object_digest(entry.key) for entry in entries if entry.key.startswith(OBJECTS)}
+def _folder(entry: Entry) -> str:
+    return entry.key[: entry.key.index("/") + 1]

@@ -7,9 +7,10 @@ mentioned anywhere is ever taken for garbage.
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Set, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,6 +25,9 @@ from defect_assets.store.tables import TABLES, read_table, table_key
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _JSON_BYTES = 16 * 2**20
 """What is larger is no JSON value of ours."""
+
+_Mentioned: TypeAlias = tuple[set[str], set[Digest], dict[str, str]]
+"""Keys, packs, and what is missing; see `Reached`."""
 
 
 @dataclass
@@ -43,19 +47,34 @@ class Inventory:
     ----------
     store
         The store.
+
+    Attributes
+    ----------
+    refs
+        All names.
+    standing
+        What each name's key stands for; None where that cannot be read.
+    entries
+        All objects, tables and indexes.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         backend = store.backend
-        # Names first: what they lead to was there before them.
+        # Names first, and what they stand for now: all that they lead to was there before them.
         self.refs: list[str] = list(store.refs.names())
+        with ThreadPoolExecutor(16) as pool:
+            self.standing: dict[str, Digest | None] = dict(
+                zip(
+                    (REFS + name for name in self.refs), pool.map(self._get, self.refs), strict=True
+                )
+            )
         self.entries: dict[str, Entry] = {
             entry.key: entry
             for folder in (OBJECTS, TABLES, INDEXES)
             for entry in backend.entries(folder.rstrip("/"))
         }
-        self._mentioned: dict[str, tuple[set[str], set[Digest], dict[str, str]]] = {}
+        self._mentioned: dict[str, _Mentioned] = {}
         store.objects.packs.refresh()
 
     def reached(self, names: Iterable[str], but: Iterable[Digest] = ()) -> Reached:
@@ -68,9 +87,13 @@ class Inventory:
         but
             What is not followed, nor is what only it leads to.
         """
-        result = Reached()
         passed = {key for digest in but for key in (object_key(digest), table_key(digest))}
-        pending = [REFS + name for name in names]
+        return self.led_to((REFS + name for name in names), passed)
+
+    def led_to(self, keys: Iterable[str], but: Set[str] = frozenset()) -> Reached:
+        """Return all that some keys lead to, themselves included; see `reached`."""
+        result = Reached()
+        pending = list(keys)
         result.keys.update(pending)
         while pending:
             key = pending.pop()
@@ -79,8 +102,8 @@ class Inventory:
             keys, packs, missing = self._mentioned[key]
             result.packs |= packs
             result.missing |= missing
-            new = (keys | {object_key(pack) for pack in packs}) - result.keys - passed
-            result.keys |= new
+            new = keys - result.keys - but
+            result.keys |= new | {object_key(pack) for pack in packs}
             pending += new
         return result
 
@@ -91,32 +114,41 @@ class Inventory:
         except (Corrupted, NotInStore):
             return None
 
-    def _resolve(
-        self, digests: set[Digest], source: str
-    ) -> tuple[set[str], set[Digest], dict[str, str]]:
+    def _resolve(self, digests: set[Digest], source: str) -> _Mentioned:
         """Return the keys and packs in which some digests are, and those that are nowhere."""
+        wanted = list(digests)
         keys: set[str] = set()
-        packed: list[Digest] = []
-        for digest in digests:
-            found = [k for k in (table_key(digest), object_key(digest)) if k in self.entries]
-            keys |= set(found)
-            if not found:
-                packed.append(digest)
         packs: set[Digest] = set()
         missing: dict[str, str] = {}
-        locations = self._store.objects.packs.known(packed)
-        for digest, location in zip(packed, locations, strict=True):
-            if location is not None and object_key(location.pack) in self.entries:
-                packs.add(location.pack)
-            else:
+        for digest, at in zip(wanted, self._store.objects.packs.known(wanted), strict=True):
+            found = {k for k in (table_key(digest), object_key(digest)) if k in self.entries}
+            if at is not None and object_key(at.pack) in self.entries:
+                packs.add(at.pack)
+                found.discard(object_key(at.pack))  # a pack of one object, which is this one
+            elif not found:
                 missing[digest] = source
+            keys |= found
         return keys, packs, missing
 
-    def _look_into(self, key: str) -> tuple[set[str], set[Digest], dict[str, str]]:
+    def _look_into(self, key: str) -> _Mentioned:
+        if key.startswith(TABLES):
+            return self._look_into_table(key)
         try:
             return self._resolve(set(self._mentions(key)), key)
         except (Corrupted, NotInStore):
             return set(), set(), {key: key}
+
+    def _look_into_table(self, key: str) -> _Mentioned:
+        try:
+            file = self._file(key)
+            data = self._store.objects.get(file)
+        except NotInStore:
+            return set(), set(), {key: key}
+        except Corrupted as error:
+            what = error.what if error.what in self.entries else key
+            return {what}, set(), {what: what}
+        self._mentioned[object_key(file)] = set(), set(), {}
+        return self._resolve({file, *_digests_in(read_table(data))}, key)
 
     def _file(self, key: str) -> Digest:
         """Return the object that holds a table."""
@@ -125,21 +157,26 @@ class Inventory:
             raise Corrupted(key)
         return file
 
+    def _get(self, name: str) -> Digest | None:
+        """Return what a name stands for; None where that cannot be read."""
+        try:
+            return self._store.refs.get(name)
+        except Corrupted:
+            return None
+
     def _mentions(self, key: str) -> Iterable[Digest]:
-        backend = self._store.backend
         if key.startswith(REFS):
-            digest = self._store.refs.get(key.removeprefix(REFS))
-            return {digest} if digest else ()
-        if key.startswith(TABLES):
-            file = self._file(key)
-            return {file, *_digests_in(read_table(self._store.objects.get(file)))}
+            digest = self.standing[key]
+            if digest is None:
+                raise Corrupted(key)
+            return {digest}
         if not key.startswith(OBJECTS) or self.entries[key].size > _JSON_BYTES:
             return ()
-        if backend.read_ranges(key, [(0, 1)]) != [b"{"]:
-            return ()
+        # Hashed even where it looks like no JSON value: that may be by the one byte that is wrong,
+        # and nobody must take what it mentions for garbage then.
         data = self._store.objects.get(object_digest(key))
         try:
-            return set(_strings(json.loads(data)))
+            return set(_strings(json.loads(data))) if data.startswith(b"{") else ()
         except ValueError:
             return ()
 
@@ -155,10 +192,10 @@ def _digests_in(table: pa.Table) -> Iterator[Digest]:
 
 def members_by_pack(store: Store) -> dict[Digest, list[tuple[Digest, Location]]]:
     """Return what lies in each pack."""
-    packs: dict[Digest, list[tuple[Digest, Location]]] = {}
+    packs: dict[Digest, dict[Digest, Location]] = {}
     for digest, location in store.objects.packs.members():
-        packs.setdefault(location.pack, []).append((digest, location))
-    return packs
+        packs.setdefault(location.pack, {})[digest] = location  # by however many indexes
+    return {pack: list(members.items()) for pack, members in packs.items()}
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -1,8 +1,8 @@
 """Who is writing to a store: so that nothing is collected as garbage before it has its name.
 
-A writer leaves a lease before it writes for the first time; the collector leaves a lock before it
-begins. Each looks for the other's mark after it has set its own, so of the two one always sees the
-other.
+A writer leaves a lease before it writes for the first time, or relies for the first time on what
+is there and need not be written; the collector leaves a lock before it begins. Each looks for the
+other's mark after it has set its own, so of the two one always sees the other.
 """
 
 import atexit
@@ -15,7 +15,6 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from defect_assets.errors import UserError
 from defect_assets.store.backend import Backend, Entry, NotInStore
@@ -34,6 +33,8 @@ class StoreBusy(UserError):
 
 class LeasingBackend:
     """A backend that leaves a lease before this process writes to it for the first time.
+
+    It stays until the process ends.
 
     Parameters
     ----------
@@ -59,15 +60,15 @@ class LeasingBackend:
         return self.inner.exists(key)
 
     def create(self, key: str, data: bytes) -> bool:
-        self._hold()
+        self.hold()
         return self.inner.create(key, data)
 
     def swap(self, key: str, expected: bytes | None, data: bytes) -> bool:
-        self._hold()
+        self.hold()
         return self.inner.swap(key, expected, data)
 
     def delete(self, key: str) -> None:
-        self._hold()
+        self.hold()
         self.inner.delete(key)
 
     def entries(self, folder: str) -> Iterator[Entry]:
@@ -76,7 +77,7 @@ class LeasingBackend:
     def clean(self, before: float) -> int:
         return self.inner.clean(before)
 
-    def _hold(self) -> None:
+    def hold(self) -> None:
         with self._lock:
             if self._held_by == os.getpid():
                 return
@@ -84,7 +85,7 @@ class LeasingBackend:
             deadline = time.monotonic() + PATIENCE
             while True:
                 self.inner.create(key, _signature())
-                if not _alive(self.inner, COLLECTING):
+                if not _lives(_read(self.inner, COLLECTING)):
                     break
                 self.inner.delete(key)
                 if time.monotonic() > deadline:
@@ -109,19 +110,21 @@ def collecting(backend: Backend) -> Iterator[None]:
         If there are any, or another collector.
     """
     while not backend.create(COLLECTING, _signature()):
-        if _alive(backend, COLLECTING):
+        left = _read(backend, COLLECTING)
+        if _lives(left):
             raise StoreBusy(f"garbage is being collected in {backend} already")
-        backend.delete(COLLECTING)  # of one that died
+        # By one that died. Of two that find this out at once, one goes on.
+        if left is not None and backend.swap(COLLECTING, left, _signature()):
+            break
     try:
         for entry in list(backend.entries(f"{LEASES}/writers")):
-            signature = _signature_of(backend, entry.key)
-            if signature and _alive(backend, entry.key):
+            lease = _read(backend, entry.key)
+            if _lives(lease):
                 raise StoreBusy(
-                    f"process {signature['pid']} on {signature['host']} is writing to {backend}: "
-                    "wait until it is done. What another machine left when it died is ignored "
-                    "after a day"
+                    f"{_who(lease)} is writing to {backend}: wait until it is "
+                    "done. What another machine left when it died is ignored after a day"
                 )
-            if not _is_own(signature):
+            if not _is_own(lease):
                 backend.delete(entry.key)
         yield
     finally:
@@ -139,35 +142,50 @@ def _signature() -> bytes:
     return json.dumps(signature).encode()
 
 
-def _signature_of(backend: Backend, key: str) -> dict[str, Any] | None:
-    """Return who left a lease; None where there is none."""
+def _read(backend: Backend, key: str) -> bytes | None:
     try:
-        return dict(json.loads(backend.read(key)))
+        return backend.read(key)
     except NotInStore:
         return None
-    except ValueError:  # it is being written, or damaged
-        return {"host": "?", "boot": "?", "pid": "?", "started": "?", "at": time.time()}
 
 
-def _alive(backend: Backend, key: str) -> bool:
+def _who(lease: bytes | None) -> str:
+    try:
+        signature = json.loads(lease or b"")
+    except ValueError:
+        return "someone"
+    return f"process {signature['pid']} on {signature['host']}"
+
+
+def _lives(lease: bytes | None) -> bool:
     """Tell whether there is a lease, and whether another who left it may still be there."""
-    signature = _signature_of(backend, key)
-    if signature is None or _is_own(signature):
+    if lease is None:
         return False
-    if (signature["host"], signature["boot"]) == (socket.gethostname(), _boot()):
+    try:
+        signature = json.loads(lease)
+    except ValueError:
+        return True
+    if _is_own(lease):
+        return False
+    boot = _boot()
+    if boot and (signature["host"], signature["boot"]) == (socket.gethostname(), boot):
         return bool(_started(signature["pid"]) == signature["started"])
     return bool(time.time() - signature["at"] < VALID)
 
 
-def _is_own(signature: dict[str, Any] | None) -> bool:
-    own = json.loads(_signature())
-    return signature is not None and all(
-        signature[name] == own[name] for name in ("host", "boot", "pid", "started")
-    )
+def _is_own(lease: bytes | None) -> bool:
+    try:
+        signature, own = json.loads(lease or b""), json.loads(_signature())
+    except ValueError:
+        return False
+    return all(signature[name] == own[name] for name in ("host", "boot", "pid", "started"))
 
 
 def _boot() -> str:
-    """Return what tells this boot of this machine, or this container, from others."""
+    """Return what tells this boot of this machine, or this container, from others.
+
+    Empty where the system does not say; whether another process lives cannot be told then.
+    """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
@@ -176,8 +194,13 @@ def _boot() -> str:
 
 
 def _started(pid: int) -> str | None:
-    """Return when a process of this machine began, in the kernel's ticks; None if it is gone."""
+    """Return when a process of this machine began, in the kernel's ticks; None if it is gone.
+
+    One that was killed and that nobody asked about since is gone, too: where nobody ever does, as
+    in a container without an init process, it stays a zombie for good.
+    """
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
+    return None if state in "ZX" else rest[18]

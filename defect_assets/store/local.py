@@ -4,6 +4,7 @@ import fcntl
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from defect_assets.store.backend import Entry, NotInStore
@@ -29,6 +30,9 @@ class LocalBackend:
     def __str__(self) -> str:
         return str(self.root)
 
+    def hold(self) -> None:
+        pass  # see `leases.LeasingBackend`
+
     def read(self, key: str) -> bytes:
         try:
             return self._path(key).read_bytes()
@@ -38,7 +42,7 @@ class LocalBackend:
     def read_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         try:
             descriptor = os.open(self._path(key), os.O_RDONLY)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise NotInStore(key) from None
         try:
             return [os.pread(descriptor, length, offset) for offset, length in ranges]
@@ -52,15 +56,18 @@ class LocalBackend:
         path = self._path(key)
         if path.exists():
             return False
-        partial = self._write_partial(path.parent, data)
-        try:
-            os.link(partial, path)
-        except FileExistsError:
-            return False
-        finally:
-            partial.unlink()
-        _sync_folder(path.parent)
-        return True
+        while True:
+            partial = self._write_partial(path.parent, data)
+            try:
+                os.link(partial, path)
+            except FileExistsError:
+                return False
+            except FileNotFoundError:  # swept up by a collector, who waits for no lease's file
+                continue
+            finally:
+                partial.unlink(missing_ok=True)
+            _sync_folder(path.parent)
+            return True
 
     def swap(self, key: str, expected: bytes | None, data: bytes) -> bool:
         path = self._path(key)
@@ -102,10 +109,13 @@ class LocalBackend:
                 yield Entry(key, status.st_size, status.st_mtime)
 
     def clean(self, before: float) -> int:
-        left = [path for path in self.root.rglob(f"{_PARTIAL}*") if path.lstat().st_mtime < before]
-        for path in left:
-            path.unlink(missing_ok=True)
-        return len(left)
+        count = 0
+        for path in list(self.root.rglob(f"{_PARTIAL}*")):
+            with suppress(FileNotFoundError):  # its writer is quicker
+                if path.lstat().st_mtime < before:
+                    path.unlink()
+                    count += 1
+        return count
 
     def _path(self, key: str) -> Path:
         parts = key.split("/")
@@ -114,9 +124,10 @@ class LocalBackend:
         return self.root.joinpath(*parts)
 
     def _write_partial(self, folder: Path, data: bytes) -> Path:
-        if not folder.is_dir():
-            folder.mkdir(parents=True, exist_ok=True)
-            _sync_folder(folder.parent)
+        new = [parent for parent in (folder, *folder.parents) if not parent.is_dir()]
+        folder.mkdir(parents=True, exist_ok=True)
+        for made in new:
+            _sync_folder(made.parent)
         descriptor, name = tempfile.mkstemp(prefix=_PARTIAL, dir=folder)
         partial = Path(name)
         try:

@@ -80,10 +80,7 @@ class Objects:
         try:
             data = self._backend.read(object_key(digest))
         except NotInStore:
-            [location] = self.packs.locate([digest])
-            if location is None:
-                raise
-            return self._members(location.pack, [(digest, location)])[0]
+            return self._packed(digest)
         if digest_of(data) != digest:
             raise Corrupted(object_key(digest))
         return data
@@ -104,7 +101,10 @@ class Objects:
             else:
                 by_pack[location.pack].append((i, location))
         for pack, members in by_pack.items():
-            read = self._members(pack, [(digests[i], location) for i, location in members])
+            try:
+                read = self._members(pack, [(digests[i], location) for i, location in members])
+            except NotInStore:
+                read = [self.get(digests[i]) for i, _ in members]
             data |= dict(zip((i for i, _ in members), read, strict=True))
         return [data[i] for i in range(len(digests))]
 
@@ -132,6 +132,7 @@ class Objects:
         from defect_assets.store.tables import table_key, write_table
 
         digest, file = write_table(table)
+        self._backend.hold()
         if not self._backend.exists(table_key(digest)):
             self._backend.create(table_key(digest), self.put(file).encode())
         return digest
@@ -163,6 +164,20 @@ class Objects:
         except ValueError as error:
             raise Corrupted(key) from error
         return self.get(file)
+
+    def _packed(self, digest: Digest) -> bytes:
+        """Return an object that lies in a pack."""
+        for known in (True, False):
+            [location] = self.packs.locate([digest])
+            if location is None:
+                break
+            try:
+                return self._members(location.pack, [(digest, location)])[0]
+            except NotInStore:
+                if not known:
+                    raise
+                self.packs.forget()  # it was collected, and what one wants may lie elsewhere, too
+        raise NotInStore(object_key(digest))
 
     def _members(self, pack: Digest, members: Sequence[tuple[Digest, Location]]) -> list[bytes]:
         ranges = [(location.offset, location.length) for _, location in members]

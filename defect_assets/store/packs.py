@@ -53,6 +53,8 @@ class _Sorted(NamedTuple):
     """uint8 of shape (N, 32)."""
     rows: np.ndarray
     """int64 of shape (N, 3): number of the pack, offset, length."""
+    packs: list[Digest]
+    """By number."""
 
 
 class PackIndex:
@@ -77,11 +79,14 @@ class PackIndex:
 
     def forget(self) -> None:
         """Forget what was read, after something was removed or mended."""
+        with self._lock:
+            self._forget()
+
+    def _forget(self) -> None:
         self.damaged: set[str] = set()
         self._read: set[str] = set()
-        self._packs: list[Digest] = []
         self._sorted = _Sorted(
-            np.empty(0, np.uint64), np.empty((0, 32), np.uint8), np.empty((0, 3), np.int64)
+            np.empty(0, np.uint64), np.empty((0, 32), np.uint8), np.empty((0, 3), np.int64), []
         )
 
     def locate(self, digests: Sequence[Digest]) -> list[Location | None]:
@@ -93,7 +98,8 @@ class PackIndex:
             If one is in no pack, but an index is damaged that might name it.
         """
         found = self.known(digests)
-        if None in found and self.refresh():
+        if None in found:
+            self.refresh()
             found = self.known(digests)
         if None in found and self.damaged:
             raise Corrupted(min(self.damaged))
@@ -101,7 +107,7 @@ class PackIndex:
 
     def known(self, digests: Sequence[Digest]) -> list[Location | None]:
         """Return what `locate` does, by the indexes that were read already."""
-        keys, known, rows = self._sorted  # once: another thread may take in more meanwhile
+        keys, known, rows, packs = self._sorted  # once: another thread may change it meanwhile
         if not len(digests) or not len(keys):
             return [None] * len(digests)
         wanted = np.frombuffer(bytes.fromhex("".join(digests)), np.uint8).reshape(-1, 32)
@@ -112,23 +118,24 @@ class PackIndex:
             while row < len(keys) and keys[row] == wanted_keys[i]:
                 if (known[row] == wanted[i]).all():
                     pack, offset, length = rows[row].tolist()
-                    found.append(Location(self._packs[pack], offset, length))
+                    found.append(Location(packs[pack], offset, length))
                     break
                 row += 1
             else:
                 found.append(None)
         return found
 
-    def refresh(self) -> bool:
-        """Read the indexes that were not read yet; return whether there were any."""
+    def refresh(self) -> None:
+        """Read the indexes that were not read yet, and forget those that are gone."""
         with self._lock:
             listed = {entry.key for entry in self._backend.entries(INDEXES)}
+            if (self._read | self.damaged) - listed:
+                self._forget()  # with them went packs
             keys = sorted(listed - self._read - self.damaged)
             if keys:
                 with ThreadPoolExecutor(8) as pool:
                     tables = dict(zip(keys, pool.map(self._try, keys), strict=True))
                 self._take_in({key: table for key, table in tables.items() if table is not None})
-            return bool(keys)
 
     def _try(self, key: str) -> pa.Table | None:
         try:
@@ -148,27 +155,27 @@ class PackIndex:
     def members(self) -> Iterator[tuple[Digest, Location]]:
         """Yield every object that lies in a pack, and where."""
         self.refresh()
-        _, digests, rows = self._sorted
+        _, digests, rows, packs = self._sorted
         for digest, (pack, offset, length) in zip(digests, rows.tolist(), strict=True):
-            yield digest.tobytes().hex(), Location(self._packs[pack], offset, length)
+            yield digest.tobytes().hex(), Location(packs[pack], offset, length)
 
     def _take_in(self, tables: dict[str, pa.Table]) -> None:
-        digests, rows = [self._sorted.digests], [self._sorted.rows]
+        digests, rows, names = [self._sorted.digests], [self._sorted.rows], [*self._sorted.packs]
         for table in tables.values():
             packs = table["pack"].combine_chunks().dictionary_encode()
             columns = [
-                numbers(packs.indices) + len(self._packs),
+                numbers(packs.indices) + len(names),
                 numbers(table["offset"]),
                 numbers(table["length"]),
             ]
             rows.append(np.stack(columns, axis=1).astype(np.int64))
-            self._packs += [pack.hex() for pack in packs.dictionary.to_pylist()]
+            names += [pack.hex() for pack in packs.dictionary.to_pylist()]
             values = table["digest"].combine_chunks().buffers()[1]
             digests.append(np.frombuffer(values, np.uint8).reshape(-1, 32)[: len(table)])
         every = np.concatenate(digests)
         keys = _keys_of(every)
         order = np.argsort(keys, kind="stable")
-        self._sorted = _Sorted(keys[order], every[order], np.concatenate(rows)[order])
+        self._sorted = _Sorted(keys[order], every[order], np.concatenate(rows)[order], names)
         self._read |= tables.keys()
 
 
@@ -188,6 +195,7 @@ class Packer:
     def __init__(self, backend: Backend, index: PackIndex) -> None:
         self._backend = backend
         self._index = index
+        backend.hold()  # before one looks what need not be written
         self._index.refresh()
         self._buffer = bytearray()
         self._open: list[tuple[Digest, int, int]] = []

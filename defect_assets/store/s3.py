@@ -104,6 +104,9 @@ class S3Backend:
     def __str__(self) -> str:
         return self.url
 
+    def hold(self) -> None:
+        pass  # see `leases.LeasingBackend`
+
     def read(self, key: str) -> bytes:
         with self._errors(key):
             return bytes(obstore.get(self._store, key).bytes())

@@ -72,6 +72,7 @@ def plan_transfer(source: Store, destination: Store) -> Plan:
             conflicts[name] = why
     if not names:
         return Plan((), frozenset(), {}, conflicts)
+    destination.backend.hold()  # what is there already must stay
     inventory = Inventory(source)
     reached = inventory.reached(names, but=complete)
     if reached.missing:
