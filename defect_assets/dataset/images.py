@@ -45,7 +45,7 @@ def read_images(
     Raises
     ------
     Corrupted
-        If an image or a mask is damaged; the message names the sample.
+        If an image or a mask is damaged or gone; the message names the sample.
     """
     # In chunks, so that a slow reader does not fill the memory with decoded images.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -86,7 +86,9 @@ def _read_alone(store: Store, row: dict[str, str], kind: str) -> None:
         if row[kind]:
             store.objects.get(row[kind])
     except Corrupted as error:
-        raise Corrupted(f"the {kind} of {row['sample']}, {error.what}") from error
+        raise Corrupted(f"the {kind} of {row['sample']}, {error.what}", error.how) from error
+    except NotInStore as error:
+        raise Corrupted(f"the {kind} of {row['sample']}, {error.args[0]},", "is gone") from error
 
 
 def _decode(

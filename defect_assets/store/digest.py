@@ -59,12 +59,15 @@ class Corrupted(UserError):
     ----------
     what
         The key, or what lies in it.
+    how
+        What is wrong with it.
     """
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, how: str = "does not have its digest") -> None:
         self.what = what
+        self.how = how
         super().__init__(
-            f"the store is damaged: {what} does not have its digest; defect-assets verify tells "
+            f"the store is damaged: {what} {how}; defect-assets verify tells "
             "what that touches, and with --repair-from restores it from another store"
         )
 

@@ -1,7 +1,7 @@
 """Finding what is damaged in a store, telling what that touches, and mending it."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -16,6 +16,7 @@ from defect_assets.store.digest import (
     Digest,
     digest_of,
     object_digest,
+    object_key,
 )
 from defect_assets.store.inventory import Inventory, members_by_pack
 from defect_assets.store.packs import INDEXES, Location, read_index
@@ -101,14 +102,11 @@ def verify(
                 progress(done, total)
                 if damage:
                     damages[entry.key] = damage
-    for what, mentioned_by in inventory.reached(inventory.refs).missing.items():
-        if what == mentioned_by:
-            damages.setdefault(what, Damage(what, "it cannot be read"))
-        else:
-            reason = f"it is not in the store, but {mentioned_by} mentions it"
-            damages[what] = Damage(what, reason)
+    for damage in _lost(store, inventory, members):
+        if damage.key not in damages or damage.members:
+            damages[damage.key] = damage
     return Verification(
-        len(chosen) + len(inventory.refs), total, _with_consequences(store, inventory, damages)
+        len(chosen) + len(inventory.refs), total, _with_consequences(inventory, damages)
     )
 
 
@@ -116,27 +114,61 @@ def repair(store: Store, source: Store, damage: Damage) -> bool:
     """Restore one thing from another store, if that has it undamaged; return whether it had."""
     try:
         if damage.key.startswith(REFS):
-            name = damage.key.removeprefix(REFS)
-            digest = source.refs.get(name)
-            if digest is None or digest not in store.objects:
-                return False
-            _replace(store, damage.key, digest.encode())
-        elif damage.key.startswith(TABLES):
-            digest = damage.key.removeprefix(TABLES).replace("/", "")
-            file = source.backend.read(damage.key).decode()
-            store.objects.put(source.objects.get(file))
-            if table_digest(read_table(store.objects.get(file))) != digest:
-                return False
-            _replace(store, damage.key, file.encode())
-        elif damage.key.startswith(INDEXES):
-            read_index(source.backend, damage.key)
-            _replace(store, damage.key, source.backend.read(damage.key))
-        elif damage.key.startswith(OBJECTS):
-            _replace(store, damage.key, _restored(store, source, damage))
-        else:
+            return _restore_name(store, source, damage.key)
+        if damage.key.startswith(TABLES):
+            return _restore_table(store, source, damage.key)
+        if damage.key.startswith(INDEXES):
+            return _restore_index(store, source, damage)
+        if not damage.key.startswith(OBJECTS):
             return _fetch(store, source, damage.key)
+        try:
+            data = _restored(store, source, damage.key)
+        except (Corrupted, NotInStore):
+            return _write_table_anew(store, source, damage.key)
+        _replace(store, damage.key, data)
     except (Corrupted, NotInStore):
         return False
+    return True
+
+
+def _restore_name(store: Store, source: Store, key: str) -> bool:
+    digest = source.refs.get(key.removeprefix(REFS))
+    if digest is None:
+        return False
+    try:
+        here: bytes | None = store.backend.read(key)
+    except NotInStore:
+        here = None
+    if digest in store.objects:
+        # In one step: a name that is not there is missed by nobody.
+        return store.backend.swap(key, here, digest.encode())
+    return here == digest.encode() and _fetch(store, source, digest)
+
+
+def _restore_table(store: Store, source: Store, key: str) -> bool:
+    file = source.backend.read(key).decode()
+    data = source.objects.get(file)
+    if table_key(table_digest(read_table(data))) != key:
+        return False
+    store.objects.put(data)
+    _replace(store, key, file.encode())
+    return True
+
+
+def _restore_index(store: Store, source: Store, damage: Damage) -> bool:
+    try:
+        read_index(source.backend, damage.key)
+        _replace(store, damage.key, source.backend.read(damage.key))
+    except (Corrupted, NotInStore):
+        # The source packed otherwise: take over what cannot be found here any more.
+        if not all(digest in source.objects for digest in damage.members):
+            return False
+        store.backend.delete(damage.key)
+        store.objects.packs.forget()
+        with store.objects.packing() as packer:
+            for digest in damage.members:
+                packer.add([(digest, source.objects.get(digest))])
+    store.objects.packs.forget()
     return True
 
 
@@ -149,25 +181,87 @@ def _fetch(store: Store, source: Store, digest: Digest) -> bool:
     return True
 
 
-def _restored(store: Store, source: Store, damage: Damage) -> bytes:
+def _restored(store: Store, source: Store, key: str) -> bytes:
     """Return the bytes of a damaged object, or those of a pack, made of what is sound of it."""
-    digest = object_digest(damage.key)
-    members = members_by_pack(store).get(digest)
-    if digest in source.objects or not members:
+    digest = object_digest(key)
+    try:
         return source.objects.get(digest)
-    data = bytearray(store.backend.read(damage.key))
+    except (Corrupted, NotInStore):
+        members = members_by_pack(store).get(digest)
+        if not members:
+            raise
+    try:
+        own = store.backend.read(key)
+    except NotInStore:
+        own = b""
+    data = bytearray(max(location.offset + location.length for _, location in members))
     for member, location in members:
-        if member in damage.members:
-            end = location.offset + location.length
-            data[location.offset : end] = source.objects.get(member)
+        span = slice(location.offset, location.offset + location.length)
+        sound = digest_of(own[span]) == member
+        data[span] = own[span] if sound else source.objects.get(member)
     if digest_of(bytes(data)) != digest:
-        raise Corrupted(damage.key)
+        raise Corrupted(key)
     return bytes(data)
+
+
+def _write_table_anew(store: Store, source: Store, key: str) -> bool:
+    """Replace the file of a table by another one, where the source's writer gave it other bytes."""
+    file = object_digest(key)
+    for entry in list(store.backend.entries(TABLES.rstrip("/"))):
+        if store.backend.read(entry.key) == file.encode():
+            table = source.objects.get_table(entry.key.removeprefix(TABLES).replace("/", ""))
+            if table_key(table_digest(table)) != entry.key:
+                return False
+            store.backend.delete(entry.key)
+            store.backend.delete(key)
+            store.objects.put_table(table)
+            return True
+    return False
 
 
 def _replace(store: Store, key: str, data: bytes) -> None:
     store.backend.delete(key)
     store.backend.create(key, data)
+
+
+def _lost(store: Store, inventory: Inventory, members: Members) -> Iterator[Damage]:
+    """Find what is mentioned somewhere and is not there, or cannot be read."""
+    missing = dict(inventory.reached(inventory.refs).missing)
+    for key, digest in inventory.standing.items():
+        if digest in missing:
+            yield Damage(key, f"it leads to {digest}, which is not in the store")
+    lost = _lost_packs(store, inventory, members)
+    for pack in lost:
+        held = tuple(member for member, _ in members[pack])
+        yield Damage(object_key(pack), "a pack, it is not in the store, but in an index", held)
+    explained = {member for pack in lost for member, _ in members[pack]}
+    explained |= {digest for digest in inventory.standing.values() if digest}
+    if store.objects.packs.damaged:
+        # What tables mention and nothing else knows of, they name; it is still there, but where?
+        unknown = {
+            what for what, by in missing.items() if by.startswith(TABLES) and what not in explained
+        }
+        for key in sorted(store.objects.packs.damaged):
+            yield Damage(key, "it does not have its digest", tuple(sorted(unknown)))
+        explained |= unknown
+    for what, by in missing.items():
+        if what == by:
+            yield Damage(what, "it cannot be read")
+        elif what not in explained:
+            yield Damage(what, f"it is not in the store, but {by} mentions it")
+
+
+def _lost_packs(store: Store, inventory: Inventory, members: Members) -> list[Digest]:
+    """Return the packs that an index names and that are not there."""
+    lost = {
+        pack
+        for pack in members
+        if object_key(pack) not in inventory.entries and not store.backend.exists(object_key(pack))
+    }
+    if lost:  # unless they were collected meanwhile, their index first
+        store.objects.packs.forget()
+        lost &= members_by_pack(store).keys()
+    return sorted(lost)
 
 
 def _check(store: Store, key: str, members: Members) -> Damage | None:
@@ -214,9 +308,7 @@ def _index_fails(store: Store, key: str) -> bool:
     return False
 
 
-def _with_consequences(
-    store: Store, inventory: Inventory, damages: dict[str, Damage]
-) -> tuple[Damage, ...]:
+def _with_consequences(inventory: Inventory, damages: dict[str, Damage]) -> tuple[Damage, ...]:
     """Find which samples and which names are touched."""
     if not damages:
         return ()
