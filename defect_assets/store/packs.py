@@ -159,6 +159,11 @@ class PackIndex:
         for digest, (pack, offset, length) in zip(digests, rows.tolist(), strict=True):
             yield digest.tobytes().hex(), Location(packs[pack], offset, length)
 
+    def packs(self) -> set[Digest]:
+        """Return the packs of which it is known what lies in them."""
+        self.refresh()
+        return set(self._sorted.packs)
+
     def _take_in(self, tables: dict[str, pa.Table]) -> None:
         digests, rows, names = [self._sorted.digests], [self._sorted.rows], [*self._sorted.packs]
         for table in tables.values():

@@ -27,7 +27,7 @@ class Plan:
     entries: tuple[Entry, ...]
     """Objects, tables and indexes to copy, in this order."""
     packs: frozenset[Digest]
-    """All that the source's names lead to."""
+    """Those of which the destination does not know what lies in them."""
     names: dict[str, tuple[Digest | None, Digest]]
     """Names to set: from what they stand for in the destination, to what."""
     conflicts: dict[str, str]
@@ -81,10 +81,11 @@ def plan_transfer(source: Store, destination: Store) -> Plan:
             f"{source.backend} lacks {what}, which {mentioned_by} mentions, or it is damaged, and "
             f"so are {len(reached.missing) - 1} more: nothing was copied; run defect-assets verify"
         )
+    unknown = reached.packs - destination.objects.packs.packs()
     indexes = [
         key
         for key in inventory.entries
-        if key.startswith(INDEXES) and packs_in(read_index(source.backend, key)) & reached.packs
+        if key.startswith(INDEXES) and packs_in(read_index(source.backend, key)) & unknown
     ]
     held = {
         entry.key
@@ -98,7 +99,7 @@ def plan_transfer(source: Store, destination: Store) -> Plan:
         key=lambda key: (rank.index(key.split("/")[0] + "/"), key),
     )
     return Plan(
-        tuple(inventory.entries[key] for key in missing), frozenset(reached.packs), names, conflicts
+        tuple(inventory.entries[key] for key in missing), frozenset(unknown), names, conflicts
     )
 
 
