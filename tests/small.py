@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from defect_assets.dataset.cut import next_snapshot
 from defect_assets.dataset.delivery import COMPLETE, HEADER, SAMPLES
 from defect_assets.dataset.description import DatasetDescription, DefectClass
-from defect_assets.dataset.snapshot import Snapshot, next_snapshot
+from defect_assets.dataset.snapshot import Snapshot
 from defect_assets.dataset.version import Version
 from defect_assets.home import Home
 from defect_assets.inbox import take_in

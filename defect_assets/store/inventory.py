@@ -7,7 +7,7 @@ mentioned anywhere is ever taken for garbage.
 
 import json
 import re
-from collections.abc import Iterable, Set, Iterator
+from collections.abc import Iterable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
