@@ -45,14 +45,16 @@ class Location(NamedTuple):
 
 
 class _Sorted(NamedTuple):
-    """What some indexes say, sorted by the first eight bytes of the digests."""
+    """What some indexes say; of a million images it takes 100 MB."""
 
     keys: np.ndarray
-    """uint64 of shape (N,): those eight bytes, which are as good as random."""
+    """uint64 of shape (N,), sorted: the first eight bytes of the digests, as good as random."""
+    order: np.ndarray
+    """uint32 of shape (N,): which of the following each key belongs to."""
     digests: np.ndarray
     """uint8 of shape (N, 32)."""
     rows: np.ndarray
-    """int64 of shape (N, 3): number of the pack, offset, length."""
+    """uint32 of shape (N, 3): number of the pack, offset, length. Packs are far below 4 GB."""
     packs: list[Digest]
     """By number."""
 
@@ -86,7 +88,11 @@ class PackIndex:
         self.damaged: set[str] = set()
         self._read: set[str] = set()
         self._sorted = _Sorted(
-            np.empty(0, np.uint64), np.empty((0, 32), np.uint8), np.empty((0, 3), np.int64), []
+            np.empty(0, np.uint64),
+            np.empty(0, np.uint32),
+            np.empty((0, 32), np.uint8),
+            np.empty((0, 3), np.uint32),
+            [],
         )
 
     def locate(self, digests: Sequence[Digest]) -> list[Location | None]:
@@ -107,20 +113,23 @@ class PackIndex:
 
     def known(self, digests: Sequence[Digest]) -> list[Location | None]:
         """Return what `locate` does, by the indexes that were read already."""
-        keys, known, rows, packs = self._sorted  # once: another thread may change it meanwhile
+        keys, order, known, rows, packs = (
+            self._sorted
+        )  # once: another thread may change it meanwhile
         if not len(digests) or not len(keys):
             return [None] * len(digests)
         wanted = np.frombuffer(bytes.fromhex("".join(digests)), np.uint8).reshape(-1, 32)
         wanted_keys = _keys_of(wanted)
         found: list[Location | None] = []
-        for i, row in enumerate(np.searchsorted(keys, wanted_keys).tolist()):
+        for i, at in enumerate(np.searchsorted(keys, wanted_keys).tolist()):
             # Two digests of one store that begin alike are not to be expected, but may be.
-            while row < len(keys) and keys[row] == wanted_keys[i]:
+            while at < len(keys) and keys[at] == wanted_keys[i]:
+                row = order[at]
                 if (known[row] == wanted[i]).all():
                     pack, offset, length = rows[row].tolist()
                     found.append(Location(packs[pack], offset, length))
                     break
-                row += 1
+                at += 1
             else:
                 found.append(None)
         return found
@@ -155,7 +164,7 @@ class PackIndex:
     def members(self) -> Iterator[tuple[Digest, Location]]:
         """Yield every object that lies in a pack, and where."""
         self.refresh()
-        _, digests, rows, packs = self._sorted
+        _, _, digests, rows, packs = self._sorted
         for digest, (pack, offset, length) in zip(digests, rows.tolist(), strict=True):
             yield digest.tobytes().hex(), Location(packs[pack], offset, length)
 
@@ -173,14 +182,16 @@ class PackIndex:
                 numbers(table["offset"]),
                 numbers(table["length"]),
             ]
-            rows.append(np.stack(columns, axis=1).astype(np.int64))
+            rows.append(np.stack(columns, axis=1).astype(np.uint32))
             names += [pack.hex() for pack in packs.dictionary.to_pylist()]
             values = table["digest"].combine_chunks().buffers()[1]
             digests.append(np.frombuffer(values, np.uint8).reshape(-1, 32)[: len(table)])
         every = np.concatenate(digests)
         keys = _keys_of(every)
         order = np.argsort(keys, kind="stable")
-        self._sorted = _Sorted(keys[order], every[order], np.concatenate(rows)[order], names)
+        self._sorted = _Sorted(
+            keys[order], order.astype(np.uint32), every, np.concatenate(rows), names
+        )
         self._read |= tables.keys()
 
 
