@@ -28,7 +28,7 @@ def main() -> None:
     """Write every picture into ``docs/pictures``."""
     PICTURES.mkdir(exist_ok=True)
     with browser_page() as page, tempfile.TemporaryDirectory() as folder:
-        page.set_viewport_size({"width": 1000, "height": 560})
+        page.set_viewport_size({"width": 1000, "height": 620})
         page.goto(changed_masks(Path(folder)).as_uri())
         save(page, "changes")
     with ui() as address, browser_page() as page:

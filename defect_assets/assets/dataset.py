@@ -74,6 +74,8 @@ def dataset_manifest(
         page = place.reports / f"{snapshot.parent_id}-to-{snapshot.id}.html"
         write_comparison(store, parent, snapshot, changes, page)
         metadata["what changed, in pictures"] = dg.MetadataValue.path(str(page))
+    if snapshot.changelog.relabelled:
+        metadata["relabelled"] = _relabelled(store, snapshot)
     return result_of(
         record,
         metadata
@@ -83,7 +85,6 @@ def dataset_manifest(
             "notes": snapshot.notes or "none",
             "changelog": str(snapshot.changelog),
             "parent": snapshot.parent_id or "none",
-            "relabelled": _relabelled(store, snapshot),
             "classes": counts_table({"images": snapshot.counts}, "class"),
             "batches": dg.MetadataValue.json({p.id: p.digest for p in snapshot.batches}),
             "description": dg.MetadataValue.json(snapshot.description.model_dump(mode="json")),
