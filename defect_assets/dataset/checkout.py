@@ -10,6 +10,7 @@ in the store.
 """
 
 import csv
+import io
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,7 @@ from defect_assets.store import Digest, Store, digest_of
 from defect_assets.store.columns import column
 
 VIEW = ".view.parquet"
+PARTIAL_VIEW = f"{VIEW}.partial"
 UNFINISHED = -1
 """Size of a file that is about to be written."""
 
@@ -84,11 +86,14 @@ def checkout(
     wanted = _wanted(samples)
     present = _read_view(folder)
     if present is None:
-        if folder.exists() and any(folder.iterdir()):
+        if folder.exists() and any(not _just_begun(path) for path in folder.iterdir()):
             raise CheckoutRefused(
                 f"{folder} is not empty, and no checkout: choose a new folder, or empty it"
             )
         present = {}
+    table = _table_of(samples)
+    wanted_table = digest_of(table)
+    held_table = present.pop(SAMPLES, None)
     there = _stat(folder)
     edited = [
         name
@@ -98,6 +103,9 @@ def checkout(
         and there[name] != (file.size, file.modified)
         and digest_of((folder / name).read_bytes()) not in (file.digest, wanted.get(name))
     ]
+    if held_table and held_table.size != UNFINISHED and (folder / SAMPLES).exists():
+        standing = digest_of((folder / SAMPLES).read_bytes())
+        edited += [SAMPLES] if standing not in (held_table.digest, wanted_table) else []
     if edited:
         raise CheckoutRefused(
             f"{len(edited)} files of {folder} were edited since, {sorted(edited)[0]} among them: "
@@ -118,19 +126,28 @@ def checkout(
         (folder / name).mkdir(parents=True, exist_ok=True)
     unfinished = {name: _File(digest, UNFINISHED, 0) for name, digest in new.items()}
     gone = {name: file for name, file in present.items() if name not in wanted}
+    same_table = held_table == (ours := _File(wanted_table, len(table), 0))
     # Said before it is done: an interrupted checkout knows what is its own.
-    if new or gone:
+    if new or gone or not same_table:
+        unfinished[SAMPLES] = _File(wanted_table, UNFINISHED, 0)
         _write_view(folder, kept | unfinished | gone)
     for name in gone:
         (folder / name).unlink(missing_ok=True)
     written = _write(store, folder, new, progress)
-    with (folder / SAMPLES).open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(COLUMNS)
-        table.writerows(zip(*(samples[name].to_pylist() for name in COLUMNS), strict=True))
-    if new or gone:
-        _write_view(folder, kept | written)
+    (folder / SAMPLES).unlink(missing_ok=True)
+    (folder / SAMPLES).write_bytes(table)
+    if new or gone or not same_table:
+        _write_view(folder, kept | written | {SAMPLES: ours})
     return Checkout(len(wanted), len(written), len(gone))
+
+
+def _table_of(samples: pa.Table) -> bytes:
+    """Return the table of samples as a delivery has it."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(COLUMNS)
+    table.writerows(zip(*(samples[name].to_pylist() for name in COLUMNS), strict=True))
+    return text.getvalue().encode()
 
 
 def _wanted(samples: pa.Table) -> dict[str, Digest]:
@@ -140,11 +157,22 @@ def _wanted(samples: pa.Table) -> dict[str, Digest]:
         names, digests = samples[f"{kind}_name"].to_pylist(), samples[kind].to_pylist()
         for name, digest in zip(names, digests, strict=True):
             if digest:
-                # Whoever wrote it: here it becomes a path.
-                if Path(name).name != name or not is_sample_name(Path(name).stem):
+                if not _is_file_name(name):
                     raise CheckoutRefused(f"{name!r} cannot be the name of a file")
                 wanted[f"{kind}s/{name}"] = digest
     return wanted
+
+
+def _just_begun(path: Path) -> bool:
+    """Tell whether this is what a checkout leaves that was interrupted before it had a view."""
+    if path.name == PARTIAL_VIEW:
+        return True
+    return path.name in ("images", "masks") and path.is_dir() and not any(path.iterdir())
+
+
+def _is_file_name(name: str) -> bool:
+    """Tell whether a name may become a path here, whoever wrote the table or the view."""
+    return Path(name).name == name and is_sample_name(Path(name).stem)
 
 
 def _stat(folder: Path) -> dict[str, tuple[int, int]]:
@@ -193,18 +221,27 @@ def _write(
 def _read_view(folder: Path) -> dict[str, _File] | None:
     if not (folder / VIEW).exists():
         return None
-    columns = pq.ParquetFile(folder / VIEW).read().to_pydict()
-    files = zip(*(columns[name] for name in ("digest", "size", "modified")), strict=True)
-    return {name: _File(*file) for name, file in zip(columns["name"], files, strict=True)}
+    try:
+        columns = pq.ParquetFile(folder / VIEW).read().to_pydict()
+        files = zip(*(columns[name] for name in ("digest", "size", "modified")), strict=True)
+        view = {name: _File(*file) for name, file in zip(columns["name"], files, strict=True)}
+        for kind, _, file in (name.partition("/") for name in view if name != SAMPLES):
+            if kind not in ("images", "masks") or not _is_file_name(file):
+                raise ValueError(file)
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckoutRefused(
+            f"{folder / VIEW} is no view of a checkout, or a damaged one: choose a new folder"
+        ) from error
+    return view
 
 
 def _write_view(folder: Path, files: dict[str, _File]) -> None:
     columns = {
-        "name": column(list(files), pa.string()),
+        "name": column(files, pa.string()),
         "digest": column([file.digest for file in files.values()], pa.string()),
         "size": column([file.size for file in files.values()], pa.int64()),
         "modified": column([file.modified for file in files.values()], pa.int64()),
     }
-    partial = folder / f"{VIEW}.partial"
+    partial = folder / PARTIAL_VIEW
     pq.write_table(pa.table(columns), partial, compression="zstd")
     partial.replace(folder / VIEW)
