@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from defect_assets.dataset import checkout as checkouts
-from defect_assets.dataset.batch import ROWS, Batch
+from defect_assets.dataset.batch import Batch
 from defect_assets.dataset.checkout import VIEW, Checkout, CheckoutRefused, checkout
 from defect_assets.dataset.delivery import COMPLETE
-from defect_assets.dataset.samples import BatchPin, samples_of
+from defect_assets.dataset.samples import ROWS, BatchPin, samples_of
 from defect_assets.dataset.snapshot import Snapshot, UnknownDataset, find_snapshot
 from defect_assets.home import Home
 from defect_assets.store import Record, Store
