@@ -29,6 +29,28 @@ def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ["import", "synthetic"],
         ["import", "magnetic-tiles"],
         ["import", "folder"],
+        ["import", "coco"],
+        ["import", "cvat"],
+        ["import", "label-studio"],
+        ["import", "labelme"],
+        *(
+            [name]
+            for name in (
+                "ingest",
+                "status",
+                "cut",
+                "log",
+                "show",
+                "diff",
+                "checkout",
+                "export",
+                "verify",
+                "gc",
+                "push",
+                "pull",
+                "clone",
+            )
+        ),
     ],
     ids=" ".join,
 )
