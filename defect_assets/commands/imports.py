@@ -88,7 +88,7 @@ def magnetic_tiles(
     Y. Huang, C. Qiu, K. Yuan: Surface defect saliency of magnetic tile. The Visual Computer
     (2020). Its authors ask users to cite it.
     """
-    from defect_assets.dataset import magnetic_tiles as importer
+    from defect_assets.dataset.formats import magnetic_tiles as importer
     from defect_assets.home import default_home, known_description
 
     with errors():
@@ -136,7 +136,7 @@ def folder(
 
     With one class in the map, a mask is all above 127. With several, a mask's values are classes.
     """
-    from defect_assets.dataset import folder as importer
+    from defect_assets.dataset.formats import folder as importer
     from defect_assets.home import default_home
 
     with errors():

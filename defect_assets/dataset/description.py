@@ -1,5 +1,6 @@
 """What a dataset is: its classes, how its masks are read, how it is split."""
 
+import colorsys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -101,3 +102,9 @@ def write_description(description: DatasetDescription, path: Path) -> None:
     values = description.model_dump(mode="json", exclude_none=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+
+
+def class_color(index: int, count: int) -> str:
+    """Return the colour of one of some classes, as #rrggbb: hues evenly around the circle."""
+    rgb = colorsys.hsv_to_rgb((index - 1) / count, 0.8, 0.95)
+    return "#" + "".join(f"{round(255 * channel):02x}" for channel in rgb)

@@ -13,17 +13,17 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from defect_assets.dataset import folder as folder_importer
 from defect_assets.dataset.delivery import DeliveryRefused, write_delivery
 from defect_assets.dataset.description import DatasetDescription
-from defect_assets.dataset.inspection import read_delivery
-from defect_assets.dataset.magnetic_tiles import (
+from defect_assets.dataset.formats import folder as folder_importer
+from defect_assets.dataset.formats.magnetic_tiles import (
     LayoutError,
     delivered,
     download,
     in_batches,
     read_tiles,
 )
+from defect_assets.dataset.inspection import read_delivery
 from defect_assets.dataset.synthetic import synthetic_samples
 from defect_assets.home import known_description
 from defect_assets.settings import SettingsError

@@ -10,8 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from defect_assets.dataset.delivery import IMAGE_SUFFIXES, DeliveredSample
-from defect_assets.dataset.description import DatasetDescription, DefectClass
-from defect_assets.dataset.folder import class_color
+from defect_assets.dataset.description import DatasetDescription, DefectClass, class_color
 from defect_assets.dataset.formats.areas import AreaError, Size
 from defect_assets.errors import UserError
 from defect_assets.inference.images import ImageError, decode_image, encode_png

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from defect_assets.dataset import folder as importer
 from defect_assets.dataset.delivery import DeliveredSample
 from defect_assets.dataset.description import DatasetDescription
+from defect_assets.dataset.formats import folder as importer
 from defect_assets.dataset.formats.folder import write_folder
 from defect_assets.dataset.formats.imported import FormatError
 from defect_assets.dataset.formats.sample import ExportedSample
