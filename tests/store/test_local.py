@@ -132,3 +132,34 @@ def test_a_full_disk_leaves_nothing_behind(
         backend.create("key", b"one")
     assert not backend.exists("key")
     assert list(backend.root.iterdir()) == []
+
+
+def test_who_sweeps_up_does_not_take_a_file_from_under_its_writer(
+    backend: LocalBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A collector waits for no writer's lease to be written."""
+    link, swept = os.link, []
+
+    def late(partial: Path, path: Path) -> None:
+        if not swept:
+            swept.append(backend.clean(time.time() + 1))
+        link(partial, path)
+
+    monkeypatch.setattr(os, "link", late)
+    assert backend.create("leases/one", b"1")
+    assert swept == [1]
+    assert backend.read("leases/one") == b"1"
+    assert backend.clean(time.time() + 1) == 0
+
+
+def test_every_new_folder_is_synced_into_the_one_above(
+    backend: LocalBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a power cut takes the folder, and all that is in it."""
+    synced: list[Path] = []
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: synced.append(Path(f"/proc/self/fd/{fd}").readlink())
+    )
+    backend.create("a/b/c", b"1")
+    for folder in (backend.root.parent, backend.root, backend.root / "a", backend.root / "a/b"):
+        assert folder in synced
