@@ -88,7 +88,7 @@ def gc(
     from defect_assets.store.collect import collect, find_garbage
 
     with errors():
-        store = default_home().store()
+        store = default_home().store(cached=False)
         garbage = (collect if delete else find_garbage)(store, older_than)
     if as_json:
         report = {

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,13 +40,18 @@ class Objects:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        self._packs: PackIndex | None = None
+        self._lock = threading.Lock()
 
-    @cached_property
+    @property
     def packs(self) -> PackIndex:
         """What lies in which pack."""
         from defect_assets.store.packs import PackIndex
 
-        return PackIndex(self._backend)
+        with self._lock:
+            if self._packs is None:
+                self._packs = PackIndex(self._backend)
+            return self._packs
 
     def put(self, data: bytes) -> Digest:
         """Store some bytes and return their digest."""
