@@ -12,6 +12,8 @@ os.environ["DEFECT_HOME"] = f"{_SCRATCH}/home"
 os.environ.pop("DAGSTER_HOME", None)
 
 import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ from defect_assets.dataset.description import DatasetDescription
 from defect_assets.dataset.synthetic import synthetic_samples
 from defect_assets.home import Home, known_description
 from defect_assets.store import Store, open_store
+from tests.servers.s3 import S3Server, Unavailable, ceph_server, moto_server
 
 # A timed-out example says more of the machine than of the code.
 settings.register_profile("default", deadline=None, max_examples=50)
@@ -34,6 +37,24 @@ TILE_GROUPS = TILES.with_name("magnetic-tiles-groups.csv")
 
 def pytest_sessionfinish() -> None:
     shutil.rmtree(_SCRATCH, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[S3Server]:
+    """An S3 server that is quick to start, and behaves."""
+    with moto_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """An S3 server as there are in factories."""
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(ceph_server(tmp_path_factory.mktemp("ceph")))
+        except Unavailable as error:
+            pytest.skip(str(error))
+        yield server
 
 
 @pytest.fixture

@@ -8,13 +8,15 @@ of its interface.
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 import uuid
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import obstore
@@ -36,14 +38,20 @@ TIMEOUT = timedelta(seconds=60)
 PATIENCE = timedelta(seconds=90)
 """For one operation, from its first request to the start of its last."""
 
+GAP = 2**20
+"""Parts of an object that are no further apart than this, in bytes, are read as one."""
+
 if TYPE_CHECKING:
     from obstore.auth.boto3 import Boto3CredentialProvider
 
-FATAL = (NotFoundError, FileNotFoundError, PermissionDeniedError, UnauthenticatedError)
-"""What is the same however often one asks."""
+_Result = TypeVar("_Result")
 
 
-class UnsafeBucket(StoreUnavailable):
+class Refused(StoreUnavailable):
+    """The server's answer, which is the same however often one asks."""
+
+
+class UnsafeBucket(Refused):
     """A bucket that overwrites where it was told to create only: no name would be for good."""
 
 
@@ -59,47 +67,56 @@ class S3Backend:
 
     Raises
     ------
-    ValueError
-        If the URL has another form.
     StoreUnavailable
-        If there are no credentials.
+        If the URL or the endpoint's has another form, or there are no credentials.
     """
 
     def __init__(self, url: str, access: S3Access | None = None) -> None:
         parts = urlsplit(url)
         if parts.scheme != "s3" or not parts.netloc:
-            raise ValueError(f"{url!r} is not of the form s3://bucket/prefix")
+            raise StoreUnavailable(f"{url!r} is not of the form s3://bucket/prefix")
         access = access or S3Access()
         self.url = url
         self._probed = False
         self._probe_lock = threading.Lock()
         credentials = _credentials(url, access)
         endpoint = access.endpoint or _environment("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+        if endpoint and not re.match(r"https?://[^/]", endpoint):
+            raise StoreUnavailable(
+                f"{endpoint!r} is no server's URL: AWS_ENDPOINT_URL must be like http://host:9000"
+            )
         region = (credentials.config.get("region") if credentials else None) or _environment(
             "AWS_REGION", "AWS_DEFAULT_REGION"
         )
-        self._store = S3Store(
-            parts.netloc,
-            prefix=parts.path.strip("/") or None,
-            endpoint=endpoint,
-            region=region or "us-east-1",
-            credential_provider=credentials,
-            client_options={
-                "timeout": TIMEOUT,
-                "connect_timeout": timedelta(seconds=5),
-                "allow_http": True,
-            },
-            virtual_hosted_style_request=False,
-            retry_config={
-                "max_retries": 30,
-                "retry_timeout": PATIENCE,
-                "backoff": {
-                    "init_backoff": timedelta(milliseconds=100),
-                    "max_backoff": timedelta(seconds=5),
-                    "base": 2,
+
+        def client(retries: int) -> S3Store:
+            return S3Store(
+                parts.netloc,
+                prefix=parts.path.strip("/") or None,
+                endpoint=endpoint,
+                region=region or "us-east-1",
+                credential_provider=credentials,
+                client_options={
+                    "timeout": TIMEOUT,
+                    "connect_timeout": timedelta(seconds=5),
+                    "allow_http": True,
                 },
-            },
-        )
+                virtual_hosted_style_request=False,
+                retry_config={
+                    "max_retries": retries,
+                    "retry_timeout": PATIENCE,
+                    "backoff": {
+                        "init_backoff": timedelta(milliseconds=100),
+                        "max_backoff": timedelta(seconds=5),
+                        "base": 2,
+                    },
+                },
+            )
+
+        self._store = client(30)
+        # For conditional writes: when the client repeats one unseen, a refusal may be of a write
+        # that it did itself.
+        self._once = client(0)
 
     def __str__(self) -> str:
         return self.url
@@ -112,16 +129,27 @@ class S3Backend:
             return bytes(obstore.get(self._store, key).bytes())
 
     def read_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        starts, lengths = [start for start, _ in ranges], [length for _, length in ranges]
+        # What is near each other is joined here, since obstore, which would do it, panics where a
+        # later part of what it joined lies beyond the end.
+        spans = _joined(ranges)
+        if not spans and not self.exists(key):
+            raise NotInStore(key)
+        starts, ends = [start for start, _ in spans], [end for _, end in spans]
         try:
             with self._errors(key):
-                parts = obstore.get_ranges(self._store, key, starts=starts, lengths=lengths)
+                parts = obstore.get_ranges(self._store, key, starts=starts, ends=ends)
+            found = [memoryview(part) for part in parts]
         except StoreUnavailable as error:
-            if "416" not in str(error):
+            if _status(error.__cause__) != 416:
                 raise
-            data = self.read(key)  # it is shorter than it should be; that is for others to judge
-            return [data[start : start + length] for start, length in ranges]
-        return [bytes(part) for part in parts]
+            # It is shorter than it should be; that is for others to judge.
+            starts, found = [0], [memoryview(self.read(key))]
+        read = []
+        for start, length in ranges:
+            at = bisect_right(starts, start) - 1
+            within = start - starts[at] if length else 0
+            read.append(bytes(found[at][within : within + length]) if length else b"")
+        return read
 
     def exists(self, key: str) -> bool:
         try:
@@ -135,19 +163,12 @@ class S3Backend:
         if key.startswith("refs/"):
             self._probe()
 
-        def attempt() -> bool:
-            try:
-                obstore.put(self._store, key, data, mode="create", use_multipart=False)
-            except AlreadyExistsError:
-                return False
-            return True
-
-        return self._insist(key, data, attempt)
+        return self._insist_on_write(key, data, lambda: self._put(key, data, "create"))
 
     def swap(self, key: str, expected: bytes | None, data: bytes) -> bool:
         self._probe()
         if expected is None:
-            return self.create(key, data) or self._holds(key, data)
+            return self.create(key, data)
 
         def attempt() -> bool:
             try:
@@ -158,54 +179,67 @@ class S3Backend:
             if bytes(found.bytes()) != expected:
                 return False
             # Ceph compares with the tag without its quotes, others with it as it is.
-            for form in (tag, tag.strip('"')):
-                try:
-                    obstore.put(self._store, key, data, mode={"e_tag": form}, use_multipart=False)
-                except PreconditionError:
-                    continue
-                return True
-            return self._holds(key, data)
+            try:
+                return any(self._put(key, data, {"e_tag": t}) for t in (tag, tag.strip('"')))
+            except (NotFoundError, FileNotFoundError):  # deleted since it was read
+                return False
 
-        return self._insist(key, data, attempt)
+        return self._insist_on_write(key, data, attempt)
 
-    def _insist(self, key: str, data: bytes, attempt: Callable[[], bool]) -> bool:
+    def _put(self, key: str, data: bytes, mode: Any) -> bool:
+        """Write on a condition, by one request; tell whether it held."""
+        try:
+            obstore.put(self._once, key, data, mode=mode, use_multipart=False)
+        except PreconditionError:
+            return False
+        except AlreadyExistsError as error:
+            # Amazon's word for "another write is under way, which may fail: ask again".
+            if _status(error) == 409:
+                raise StoreUnavailable(f"others are writing {key} to {self.url}") from error
+            return False
+        return True
+
+    def _insist_on_write(self, key: str, data: bytes, attempt: Callable[[], bool]) -> bool:
         """Try a conditional write until there is an answer.
 
-        The client does not repeat it by itself, since the reply may be lost after the write was
-        done: where a later try says that the key is taken, it may be by the first.
+        A reply may be lost after the write was done: where a later try says that the key is
+        taken, it may be by an earlier one.
         """
+        tries = 0
+
+        def again() -> bool:
+            nonlocal tries
+            tries += 1
+            return attempt() or (tries > 1 and self._holds(key, data))
+
+        return self._insist(key, again)
+
+    def _insist(self, key: str, attempt: Callable[[], _Result]) -> _Result:
+        """Try what the client does not repeat by itself until there is an answer."""
         deadline = time.monotonic() + PATIENCE.total_seconds()
-        pause, again = 0.1, False
+        pause = 0.1
         while True:
             try:
                 with self._errors(key):
-                    return attempt() or (again and self._holds(key, data))
+                    return attempt()
             except StoreUnavailable as error:
-                if isinstance(error.__cause__, FATAL) or time.monotonic() > deadline:
+                if isinstance(error, Refused) or time.monotonic() + pause > deadline:
                     raise
-            again = True
             time.sleep(pause)
             pause = min(2 * pause, 5)
 
     def delete(self, key: str) -> None:
-        with suppress(NotInStore), self._errors(key):
-            obstore.delete(self._store, key)
+        with suppress(NotInStore):
+            self._insist(key, lambda: obstore.delete(self._store, key))
 
     def entries(self, folder: str) -> Iterator[Entry]:
-        for found in self._listed(folder.rstrip("/")):
+        folder = folder.rstrip("/")
+        # A listing that breaks off is begun anew.
+        listed: list[Any] = self._insist(
+            folder, lambda: list(obstore.list(self._store, folder).collect())
+        )
+        for found in listed:
             yield Entry(found["path"], found["size"], found["last_modified"].timestamp())
-
-    def _listed(self, folder: str) -> list[Any]:
-        """Return what is listed below a folder; a listing that breaks off is begun anew."""
-        for pause in (0.2, 1, 5, 0):
-            try:
-                with self._errors(folder):
-                    return list(obstore.list(self._store, folder).collect())
-            except StoreUnavailable as error:
-                if isinstance(error.__cause__, FATAL) or not pause:
-                    raise
-                time.sleep(pause)
-        raise AssertionError
 
     def clean(self, before: float) -> int:
         return 0  # objects are written by one request each: whole, or not at all
@@ -225,13 +259,12 @@ class S3Backend:
             if self._probed:
                 return
             key = f"probes/{uuid.uuid4()}"
-            try:
-                with self._errors(key):
-                    obstore.put(self._store, key, b"1", mode="create", use_multipart=False)
-                    obstore.put(self._store, key, b"2", mode="create", use_multipart=False)
-            except AlreadyExistsError:
-                self._probed = True
-            finally:
+
+            def refuses() -> bool:
+                return not (self._put(key, b"1", "create") and self._put(key, b"2", "create"))
+
+            self._probed = self._insist(key, refuses)
+            with suppress(StoreUnavailable):  # some may write, but not delete
                 self.delete(key)
             if not self._probed:
                 raise UnsafeBucket(
@@ -245,24 +278,45 @@ class S3Backend:
         """Turn the client's errors into the store's."""
         try:
             yield
-        except (NotFoundError, FileNotFoundError) as error:
-            if "NoSuchBucket" in str(error):
-                raise StoreUnavailable(f"{self.url}: there is no such bucket; make it") from error
-            raise NotInStore(key) from None
-        except (AlreadyExistsError, PreconditionError):
-            raise
-        except (PermissionDeniedError, UnauthenticatedError) as error:
-            raise StoreUnavailable(
-                f"{self.url} refuses these credentials for {key}: {_first_line(error)}"
-            ) from error
-        except BaseError as error:
-            raise StoreUnavailable(f"{self.url} does not answer: {_first_line(error)}") from error
+        except (BaseError, FileNotFoundError) as error:
+            said = str(error)
+            if "NoSuchBucket" in said:
+                raise Refused(f"{self.url}: there is no such bucket; make it") from error
+            if isinstance(error, NotFoundError | FileNotFoundError):
+                raise NotInStore(key) from None
+            # Of a refused listing the client has no error of its own.
+            of_its_own = isinstance(error, PermissionDeniedError | UnauthenticatedError)
+            if of_its_own or _status(error) in (401, 403):
+                raise Refused(
+                    f"{self.url} refuses these credentials for {key}: {_reason(said)}"
+                ) from error
+            raise StoreUnavailable(f"{self.url} does not answer: {_reason(said)}") from error
+
+
+def _joined(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return starts and ends of what is to be read for some parts, in order and apart.
+
+    >>> _joined([(5, 5), (2**24, 1), (0, 3), (7, 0)])
+    [(0, 10), (16777216, 16777217)]
+    """
+    joined: list[tuple[int, int]] = []
+    for start, length in sorted(ranges):
+        if not length:
+            continue
+        end = start + length
+        if joined and start - joined[-1][1] <= GAP:
+            start, before = joined.pop()
+            end = max(end, before)
+        joined.append((start, end))
+    return joined
 
 
 def _credentials(url: str, access: S3Access) -> Boto3CredentialProvider | None:
     """Return where credentials come from; None: from the environment's own variables."""
-    if access.session is None and _environment("AWS_ACCESS_KEY_ID"):
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    if access.session is None and all(map(_environment, names)):
         return None  # the client reads them itself, and boto3's 0.3 s are saved
+    from botocore.exceptions import BotoCoreError
     from obstore.auth.boto3 import Boto3CredentialProvider
 
     try:
@@ -272,11 +326,21 @@ def _credentials(url: str, access: S3Access) -> Boto3CredentialProvider | None:
             f"there are no credentials for {url}: set AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
         ) from None
+    except BotoCoreError as error:  # half of them, or a profile that is not there
+        raise StoreUnavailable(f"there are no credentials for {url}: {error}") from None
 
 
 def _environment(*names: str) -> str | None:
     return next((os.environ[name] for name in names if os.environ.get(name)), None)
 
 
-def _first_line(error: Any) -> str:
-    return str(error).strip().splitlines()[0]
+def _status(error: BaseException | None) -> int | None:
+    """Return the status of the server's reply, which the client tells in its message only."""
+    found = re.search(r"non-2xx status code: (\d{3})\b", str(error))
+    return int(found[1]) if found else None
+
+
+def _reason(said: str) -> str:
+    """Return what the server said is wrong, or else what the client did."""
+    parts = [re.search(f"<{name}>(.*?)</{name}>", said, re.DOTALL) for name in ("Code", "Message")]
+    return ": ".join(part[1] for part in parts if part) or said.strip().splitlines()[0]

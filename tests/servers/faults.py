@@ -8,16 +8,17 @@ import socket
 import struct
 import threading
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum, auto
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from urllib.parse import urlsplit
 
-_SLOW_DOWN = (
-    b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>SlowDown</Code>'
-    b"<Message>Please reduce your request rate.</Message>"
-    b"<RequestId>FAULT</RequestId><HostId>FAULT</HostId></Error>"
+_ERROR = (
+    '<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code>'
+    "<Message>{message}</Message>"
+    "<RequestId>FAULT</RequestId><HostId>FAULT</HostId></Error>"
 )
 
 
@@ -31,6 +32,13 @@ class Fault(Enum):
     SLOW_DOWN = auto()
     """A reply of 503 with S3's SlowDown; the server never saw the request."""
 
+    CONFLICT = auto()
+    """A reply of 409, as S3's while another's conditional write is under way; the server never
+    saw the request."""
+
+    FORBIDDEN = auto()
+    """A reply of 403 with S3's InvalidAccessKeyId; the server never saw the request."""
+
     STALL = auto()
     """The server has done what was asked, but no byte of its reply comes for a while."""
 
@@ -39,6 +47,13 @@ class Fault(Enum):
 
     TRUNCATE = auto()
     """Half of a GET's body comes, and then the connection's end."""
+
+
+_REPLIES = {
+    Fault.SLOW_DOWN: (503, "Slow Down", "SlowDown", "Please reduce your request rate."),
+    Fault.CONFLICT: (409, "Conflict", "ConditionalRequestConflict", "Please try again."),
+    Fault.FORBIDDEN: (403, "Forbidden", "InvalidAccessKeyId", "The key does not exist."),
+}
 
 
 @dataclass
@@ -54,9 +69,24 @@ class FaultyProxy:
 
     The client's headers, the Host too, are passed on as they are: signatures stay good.
     Use as a context manager.
+
+    Args:
+        upstream: The server's URL.
+        seed: Of the choice of the requests that are struck.
+        stall_s: How long a stall lasts.
+        without: Headers of requests, in small letters, that are not passed on: those of what a
+            poorer server does not know.
     """
 
-    def __init__(self, upstream: str, *, seed: int = 0, stall_s: float = 20) -> None:
+    def __init__(
+        self,
+        upstream: str,
+        *,
+        seed: int = 0,
+        stall_s: float = 20,
+        without: Collection[str] = (),
+    ) -> None:
+        self.dropped = {"connection", "expect", "transfer-encoding", *without}
         address = urlsplit(upstream)
         assert address.hostname is not None
         self.upstream = (address.hostname, address.port or 80)
@@ -72,7 +102,9 @@ class FaultyProxy:
         self._closed = threading.Event()
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.proxy = self
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.02,), daemon=True
+        )
 
     @property
     def endpoint(self) -> str:
@@ -161,15 +193,17 @@ class _Handler(BaseHTTPRequestHandler):
         fault = proxy.draw(f"{method} {target}")
         if fault is Fault.RESET:
             return self._reset()
-        if fault is Fault.SLOW_DOWN:
+        if fault in _REPLIES:
+            status, reason, code, message = _REPLIES[fault]
             headers = [("Content-Type", "application/xml")]
-            return self._reply(503, "Slow Down", headers, _SLOW_DOWN)
+            error = _ERROR.format(code=code, message=message)
+            return self._reply(status, reason, headers, error.encode())
 
         upstream = http.client.HTTPConnection(*proxy.upstream, timeout=120)
         try:
             upstream.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
             for name, value in self.headers.items():
-                if name.lower() not in ("connection", "expect", "transfer-encoding"):
+                if name.lower() not in proxy.dropped:
                     upstream.putheader(name, value)
             if body and self.headers.get("Content-Length") is None:  # it came in chunks
                 upstream.putheader("Content-Length", str(len(body)))

@@ -17,6 +17,8 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
+from defect_assets.store import S3Access
+
 CEPH_CACHE = Path.home() / ".cache" / "defect-assets-tests" / "ceph"
 CEPH_PACKAGES = ["radosgw", "ceph-mon", "ceph-osd", "ceph-common"]
 
@@ -64,12 +66,31 @@ class S3Server:
     def make_bucket(self, name: str) -> None:
         self.client().create_bucket(Bucket=name)
 
+    def new_store(self) -> str:
+        """Make a bucket; return the URL of a store in it."""
+        bucket = f"bucket-{uuid.uuid4()}"
+        self.make_bucket(bucket)
+        return f"s3://{bucket}/some/prefix"
 
-# It ends when its standard input does: also when the tests are killed.
+    def access(self, endpoint: str | None = None) -> S3Access:
+        """How this server is reached, or by way of a proxy's endpoint."""
+        session = boto3.Session(self.access_key, self.secret_key, region_name=self.region)
+        return S3Access(session, endpoint or self.endpoint)
+
+
+# It ends when its standard input does: also when the tests are killed. One request at a time, since
+# moto looks whether a condition holds, and writes, without a lock.
 _MOTO = """
-import logging, sys
+import logging, sys, threading
+from moto.moto_server import threaded_moto_server
 from moto.server import ThreadedMotoServer
 logging.getLogger("werkzeug").setLevel(logging.ERROR)
+class OneByOne(threaded_moto_server.DomainDispatcherApplication):
+    turn = threading.Lock()
+    def __call__(self, *arguments):
+        with self.turn:
+            return super().__call__(*arguments)
+threaded_moto_server.DomainDispatcherApplication = OneByOne
 server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
 server.start()
 print(server.get_host_and_port()[1], flush=True)

@@ -2,13 +2,15 @@ import http.client
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 import pytest
+from botocore.exceptions import ClientError
 
 from tests.servers.faults import Fault, FaultyProxy
-from tests.servers.s3 import S3Server, moto_server
+from tests.servers.s3 import S3Server
 
 BODY = bytes(range(256)) * 40
 
@@ -185,12 +187,6 @@ def test_a_seed_decides_which_requests_are_struck() -> None:
     assert 16 < sum(struck(1)) < 48
 
 
-@pytest.fixture(scope="module")
-def moto() -> Iterator[S3Server]:
-    with moto_server() as server:
-        yield server
-
-
 def test_an_s3_client_works_through_it(moto: S3Server) -> None:
     moto.make_bucket("bucket")
     with FaultyProxy(moto.endpoint) as proxy:
@@ -200,3 +196,15 @@ def test_an_s3_client_works_through_it(moto: S3Server) -> None:
         listed = client.list_objects_v2(Bucket="bucket", Prefix="k")["Contents"]
         assert [each["Size"] for each in listed] == [len(BODY)]
         client.delete_objects(Bucket="bucket", Delete={"Objects": [{"Key": "key"}]})
+
+
+def test_a_header_that_a_server_does_not_know_is_not_passed_on(moto: S3Server) -> None:
+    moto.make_bucket("poor")
+    for without, refused in [((), True), (("if-none-match",), False)]:
+        with FaultyProxy(moto.endpoint, without=without) as proxy:
+            client = S3Server(proxy.endpoint, moto.access_key, moto.secret_key).client()
+            client.put_object(Bucket="poor", Key="key", Body=BODY)
+            with (
+                pytest.raises(ClientError, match="PreconditionFailed") if refused else nullcontext()
+            ):
+                client.put_object(Bucket="poor", Key="key", Body=BODY, IfNoneMatch="*")

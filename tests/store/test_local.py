@@ -1,55 +1,21 @@
+"""What is particular to a store on the local disk; see test_backends for the rest."""
+
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from defect_assets.store import NotInStore
 from defect_assets.store.local import LocalBackend
 
 
 @pytest.fixture
 def backend(tmp_path: Path) -> LocalBackend:
     return LocalBackend(tmp_path / "store")
-
-
-def test_what_is_created_is_read_back(backend: LocalBackend) -> None:
-    assert backend.create("a/b", b"one")
-    assert backend.read("a/b") == b"one"
-    assert backend.exists("a/b")
-    assert not backend.exists("a")
-
-
-def test_a_key_is_created_once(backend: LocalBackend) -> None:
-    assert backend.create("key", b"one")
-    assert not backend.create("key", b"two")
-    assert backend.read("key") == b"one"
-
-
-def test_a_missing_key_is_named(backend: LocalBackend) -> None:
-    with pytest.raises(NotInStore, match="some/key"):
-        backend.read("some/key")
-
-
-def test_swap_replaces_only_what_was_expected(backend: LocalBackend) -> None:
-    assert not backend.swap("key", b"one", b"two")
-    assert backend.swap("key", None, b"one")
-    assert not backend.swap("key", None, b"two")
-    assert backend.swap("key", b"one", b"two")
-    assert backend.read("key") == b"two"
-
-
-def test_what_lies_in_a_folder_is_listed(backend: LocalBackend) -> None:
-    for key in ["refs/b/2", "refs/a", "refs/b/1", "objects/x"]:
-        backend.create(key, b"")
-    assert [e.key for e in backend.entries("refs")] == ["refs/a", "refs/b/1", "refs/b/2"]
-    assert [e.key for e in backend.entries("refs/b/")] == ["refs/b/1", "refs/b/2"]
-    assert list(backend.entries("nothing")) == []
 
 
 @pytest.mark.parametrize("key", ["../out", "/etc/passwd", "a//b", "a/../../b", "", ".", "a\\b"])
@@ -61,13 +27,6 @@ def test_no_key_leaves_the_folder(backend: LocalBackend, key: str) -> None:
 def test_stored_files_are_read_only(backend: LocalBackend) -> None:
     backend.create("key", b"one")
     assert (backend.root / "key").stat().st_mode & 0o222 == 0
-
-
-def test_of_many_that_create_at_once_one_wins(backend: LocalBackend) -> None:
-    with ThreadPoolExecutor(16) as pool:
-        won = list(pool.map(lambda i: backend.create("key", str(i).encode()), range(64)))
-    assert sum(won) == 1
-    assert backend.read("key") == str(won.index(True)).encode()
 
 
 def _count_up(root: Path, times: int) -> None:
