@@ -7,7 +7,6 @@ from array import array
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from operator import itemgetter
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -132,27 +131,22 @@ def _settled_fingerprint(folder: Path) -> str:
 
 def _fingerprint(folder: Path) -> tuple[str, int]:
     """Return a digest of the names, sizes, times and inodes of all files, and the newest time."""
-    files = sorted(_files(str(folder), ""), key=itemgetter(0))
+    names: list[str] = []
+    statuses: list[os.stat_result] = []
+    folders = [("", str(folder))]
+    while folders:
+        prefix, path = folders.pop()
+        for entry in list(os.scandir(path)):
+            if entry.is_dir(follow_symlinks=False):
+                folders.append((f"{prefix}{entry.name}/", entry.path))
+            else:
+                names.append(prefix + entry.name)
+                statuses.append(entry.stat(follow_symlinks=False))
     states = array("q")
-    for _, status in files:
-        states.extend(
-            (
-                status.st_size,
-                status.st_mtime_ns,
-                status.st_ctime_ns,
-                status.st_ino,
-                status.st_mode,
-            )
-        )
-    names = "\0".join(name for name, _ in files)
-    hasher = hashlib.sha256(names.encode(errors="surrogateescape"))
+    for i in sorted(range(len(names)), key=names.__getitem__):
+        s = statuses[i]
+        states.extend((s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino, s.st_mode))
+    names.sort()
+    hasher = hashlib.sha256("\0".join(names).encode(errors="surrogateescape"))
     hasher.update(states.tobytes())
     return hasher.hexdigest(), max(states[1::5] + states[2::5], default=0)
-
-
-def _files(folder: str, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
-    for entry in os.scandir(folder):
-        if entry.is_dir(follow_symlinks=False):
-            yield from _files(entry.path, f"{prefix}{entry.name}/")
-        else:
-            yield f"{prefix}{entry.name}", entry.stat(follow_symlinks=False)

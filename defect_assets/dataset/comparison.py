@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from defect_assets.dataset.description import DatasetDescription
-from defect_assets.dataset.difference import changelog, overlap
+from defect_assets.dataset.difference import changelog
 from defect_assets.dataset.masks import decode_mask
+from defect_assets.dataset.overlap import overlap
 from defect_assets.dataset.pictures import overlay
 from defect_assets.dataset.snapshot import Snapshot
 from defect_assets.inference.images import decode_image, encode_png

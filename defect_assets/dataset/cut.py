@@ -8,7 +8,8 @@ import pyarrow.compute as pc
 from defect_assets.dataset.batch import BatchPin, read_batch
 from defect_assets.dataset.changelog import Changelog
 from defect_assets.dataset.description import DatasetDescription
-from defect_assets.dataset.difference import changelog, difference, overlap, touched_by
+from defect_assets.dataset.difference import changelog, difference, touched_by
+from defect_assets.dataset.overlap import overlap
 from defect_assets.dataset.samples import latest_rows
 from defect_assets.dataset.snapshot import (
     REF,

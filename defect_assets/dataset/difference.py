@@ -9,7 +9,6 @@ import pyarrow.compute as pc
 from defect_assets.dataset.batch import BatchPin, read_batch
 from defect_assets.dataset.changelog import Changelog
 from defect_assets.dataset.description import DatasetDescription
-from defect_assets.dataset.masks import defective_pixels
 from defect_assets.dataset.samples import latest_rows
 from defect_assets.store import Store
 from defect_assets.store.columns import column
@@ -60,25 +59,6 @@ def changelog(
         classes_changed=before is not None and before.labels != after.labels,
         split_changed=before is not None and before.split != after.split,
     )
-
-
-def overlap(store: Store, mask_before: str, mask: str, description: DatasetDescription) -> float:
-    """Return the Dice coefficient of the defective pixels of two masks, by digest, from 0 to 1.
-
-    2 |A ∩ B| / (|A| + |B|). An empty digest is an empty mask; two empty masks agree.
-    """
-    if mask == mask_before:
-        return 1.0
-    shapes = [
-        defective_pixels(store.objects.get(digest), description)
-        for digest in (mask_before, mask)
-        if digest
-    ]
-    size = sum(int(shape.sum()) for shape in shapes)
-    if size == 0:
-        return 1.0
-    common = int((shapes[0] & shapes[1]).sum()) if len(shapes) == 2 else 0
-    return 2 * common / size
 
 
 def touched_by(store: Store, batches: Sequence[BatchPin]) -> pa.Array:
