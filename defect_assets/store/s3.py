@@ -44,6 +44,9 @@ GAP = 2**20
 if TYPE_CHECKING:
     from obstore.auth.boto3 import Boto3CredentialProvider
 
+WRITER = "writer"
+"""The metadata of an object that tells one write of it from every other."""
+
 _Result = TypeVar("_Result")
 
 
@@ -162,15 +165,14 @@ class S3Backend:
     def create(self, key: str, data: bytes) -> bool:
         if key.startswith("refs/"):
             self._probe()
-
-        return self._insist_on_write(key, data, lambda: self._put(key, data, "create"))
+        return self._insist_on_write(key, lambda writer: self._put(key, data, "create", writer))
 
     def swap(self, key: str, expected: bytes | None, data: bytes) -> bool:
         self._probe()
         if expected is None:
             return self.create(key, data)
 
-        def attempt() -> bool:
+        def attempt(writer: str) -> bool:
             try:
                 found = obstore.get(self._store, key)
             except (NotFoundError, FileNotFoundError):
@@ -180,16 +182,24 @@ class S3Backend:
                 return False
             # Ceph compares with the tag without its quotes, others with it as it is.
             try:
-                return any(self._put(key, data, {"e_tag": t}) for t in (tag, tag.strip('"')))
+                forms = (tag, tag.strip('"'))
+                return any(self._put(key, data, {"e_tag": form}, writer) for form in forms)
             except (NotFoundError, FileNotFoundError):  # deleted since it was read
                 return False
 
-        return self._insist_on_write(key, data, attempt)
+        return self._insist_on_write(key, attempt)
 
-    def _put(self, key: str, data: bytes, mode: Any) -> bool:
+    def _put(self, key: str, data: bytes, mode: Any, writer: str) -> bool:
         """Write on a condition, by one request; tell whether it held."""
         try:
-            obstore.put(self._once, key, data, mode=mode, use_multipart=False)
+            obstore.put(
+                self._once,
+                key,
+                data,
+                mode=mode,
+                attributes={WRITER: writer},
+                use_multipart=False,
+            )
         except PreconditionError:
             return False
         except AlreadyExistsError as error:
@@ -199,18 +209,20 @@ class S3Backend:
             return False
         return True
 
-    def _insist_on_write(self, key: str, data: bytes, attempt: Callable[[], bool]) -> bool:
+    def _insist_on_write(self, key: str, attempt: Callable[[str], bool]) -> bool:
         """Try a conditional write until there is an answer.
 
-        A reply may be lost after the write was done: where a later try says that the key is
-        taken, it may be by an earlier one.
+        A reply may be lost after the write was done, or say nothing of it: where a later try says
+        that the key is taken, it may be by an earlier one. So each write bears its writer's name;
+        that of the bytes alone may be another's, who wrote the same.
         """
+        writer = uuid.uuid4().hex
         tries = 0
 
         def again() -> bool:
             nonlocal tries
             tries += 1
-            return attempt() or (tries > 1 and self._holds(key, data))
+            return attempt(writer) or (tries > 1 and self._writer(key) == writer)
 
         return self._insist(key, again)
 
@@ -244,11 +256,11 @@ class S3Backend:
     def clean(self, before: float) -> int:
         return 0  # objects are written by one request each: whole, or not at all
 
-    def _holds(self, key: str, data: bytes) -> bool:
+    def _writer(self, key: str) -> str | None:
         try:
-            return self.read(key) == data
-        except NotInStore:
-            return False
+            return obstore.get(self._store, key).attributes.get(WRITER)
+        except (NotFoundError, FileNotFoundError):
+            return None
 
     def _probe(self) -> None:
         """Make sure, once, that the bucket refuses to overwrite where it is told to create.
@@ -261,7 +273,7 @@ class S3Backend:
             key = f"probes/{uuid.uuid4()}"
 
             def refuses() -> bool:
-                return not (self._put(key, b"1", "create") and self._put(key, b"2", "create"))
+                return not all(self._put(key, data, "create", "") for data in (b"1", b"2"))
 
             self._probed = self._insist(key, refuses)
             with suppress(StoreUnavailable):  # some may write, but not delete

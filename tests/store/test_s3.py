@@ -267,6 +267,16 @@ def test_what_was_done_though_the_reply_was_lost_counts(
     assert backend.read("refs/x") == b"two"
 
 
+@pytest.mark.parametrize("fault", [Fault.RESET, Fault.LOST_REPLY, Fault.SLOW_DOWN], ids=str)
+def test_equal_bytes_of_another_are_not_taken_for_ones_own(
+    url: str, moto: S3Server, proxy: FaultyProxy, fault: Fault
+) -> None:
+    assert S3Backend(url, moto.access()).create("refs/x", b"one")
+    proxy.fail(fault, times=1, on="^PUT .*/refs/x")
+    assert not S3Backend(url, moto.access(proxy.endpoint)).create("refs/x", b"one")
+    assert proxy.made[fault] == 1
+
+
 IMAGES = {digest_of(data): data for data in (bytes([n]) * n * 50 for n in range(60))}
 """Of 0 to 3000 bytes."""
 LOOSE = [f"header {n}".encode() for n in range(4)]
