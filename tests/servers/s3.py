@@ -185,6 +185,8 @@ mon data avail warn = 1
 paxos propose interval = 0.05
 paxos min wait = 0.02
 osd crush chooseleaf type = 0
+osd class update on start = false
+osd crush update on start = false
 run dir = {folder}
 admin socket =
 pid file =
@@ -233,6 +235,9 @@ class _Ceph:
         self.run("ceph-mon", "--mkfs", "-i", "a", "--monmap", monmap)
         self.daemon("ceph-mon", "-i", "a", log="mon.a.log", port=self.mon_port)
         self.run("ceph", "osd", "create")
+        # Not by itself at its start, where it sometimes asks the mon for it before it knows which
+        # cluster it is in, is refused, and ends.
+        self.run("ceph", "osd", "crush", "add", "osd.0", "1", "root=default")
         self.run("ceph-osd", "-i", "0", "--mkfs")
         self.daemon("ceph-osd", "-i", "0", log="osd.0.log")
         self.daemon("radosgw", "-n", "client.rgw", log="client.rgw.log", port=self.s3_port)
