@@ -1,5 +1,6 @@
 """What the assets work with."""
 
+from functools import cache
 from pathlib import Path
 
 import boto3
@@ -29,13 +30,33 @@ class HomeResource(dg.ConfigurableResource):
 
     def _access(self) -> S3Access | None:
         s3 = self.s3
-        if not (s3.profile_name or s3.aws_access_key_id or s3.region_name or s3.endpoint_url):
-            return None
-        session = boto3.Session(
-            aws_access_key_id=s3.aws_access_key_id,
-            aws_secret_access_key=s3.aws_secret_access_key,
-            aws_session_token=s3.aws_session_token,
-            region_name=s3.region_name,
-            profile_name=s3.profile_name,
+        return _access(
+            s3.profile_name,
+            s3.aws_access_key_id,
+            s3.aws_secret_access_key,
+            s3.aws_session_token,
+            s3.region_name,
+            s3.endpoint_url,
         )
-        return S3Access(session, s3.endpoint_url)
+
+
+@cache
+def _access(
+    profile: str | None,
+    key_id: str | None,
+    secret: str | None,
+    token: str | None,
+    region: str | None,
+    endpoint: str | None,
+) -> S3Access | None:
+    """Return how a bucket is reached, the same for the same values: a store is opened once."""
+    if not (profile or key_id or region or endpoint):
+        return None
+    session = boto3.Session(
+        aws_access_key_id=key_id,
+        aws_secret_access_key=secret,
+        aws_session_token=token,
+        region_name=region,
+        profile_name=profile,
+    )
+    return S3Access(session, endpoint)
