@@ -180,13 +180,15 @@ def _refuse_two_images(store: Store, cut: Pending) -> None:
     """
     image_of: dict[str, tuple[str, str]] = {}
     touched = touched_by(store, cut.new)
+    # What is removed by now may have been anything.
+    there = set(latest_rows(store, cut.batches, ("sample",), touched)["sample"].to_pylist())
     for pin in cut.batches:
         rows = store.objects.find_rows(read_batch(store, pin.digest).rows, {"sample": touched})
         for sample, image in zip(
             rows["sample"].to_pylist(), rows["image"].to_pylist(), strict=True
         ):
             other, batch = image_of.setdefault(sample, (image, pin.id))
-            if other != image:
+            if other != image and sample in there:
                 raise CutRefused(
                     f"no snapshot can be cut: {sample} is one image in {batch} and another in "
                     f"{pin.id}; remove it in a delivery and deliver it under another name"

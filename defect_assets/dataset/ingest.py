@@ -173,7 +173,7 @@ def _contradictions(
     images = column((row["image"] for row in rows), pa.string())
     seen = _newest(store, listing, {"image": images}) if rows else {}
     # What a delivery says of a sample replaces what was known of it.
-    replaced = {row["sample"] for row in rows}
+    replaced = {row["sample"] for row in rows}.union(listing.header.remove)
     part_of = {
         row["image"]: (sample, row["group"])
         for sample, row in seen.items()

@@ -1,6 +1,7 @@
 """Removing what no name leads to."""
 
 import time
+from collections.abc import Set
 from dataclasses import dataclass
 
 from defect_assets.errors import UserError
@@ -74,7 +75,7 @@ def find_garbage(store: Store, grace_hours: float = GRACE_HOURS) -> Garbage:
     stay = live | needed.keys | {object_key(pack) for pack in needed.packs}
     stay |= {key for key, held in packs.items() if held & needed.packs}
     garbage = [entry for key, entry in inventory.entries.items() if key not in stay]
-    there = {object_digest(key) for key in inventory.entries.keys() & stay if key[:8] == OBJECTS}
+    there = _packs_among(inventory.entries.keys() & stay)
     gone = {pack for held in packs.values() for pack in held} - there
     kept = len(live & inventory.entries.keys())
     return Garbage(
@@ -122,6 +123,10 @@ def _packs_by_index(store: Store, inventory: Inventory) -> dict[str, set[Digest]
         for key in inventory.entries
         if key.startswith(INDEXES)
     }
+
+
+def _packs_among(keys: Set[str]) -> set[Digest]:
+    return {object_digest(key) for key in keys if key.startswith(OBJECTS)}
 
 
 def _folder(entry: Entry) -> str:

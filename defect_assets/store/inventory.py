@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from defect_assets.store.backend import Entry, NotInStore
+from defect_assets.store.backend import Backend, Entry, NotInStore
 from defect_assets.store.digest import OBJECTS, Corrupted, Digest, object_digest, object_key
 from defect_assets.store.packs import INDEXES, Location
 from defect_assets.store.refs import REFS
@@ -38,6 +38,15 @@ class Reached:
     packs: set[Digest] = field(default_factory=set)
     missing: dict[str, str] = field(default_factory=dict)
     """Digests that are nowhere, and keys that cannot be read; by which key each is mentioned."""
+
+
+def immutable_entries(backend: Backend) -> dict[str, Entry]:
+    """Return all objects, tables and indexes, by key."""
+    return {
+        entry.key: entry
+        for folder in (OBJECTS, TABLES, INDEXES)
+        for entry in backend.entries(folder)
+    }
 
 
 class Inventory:
@@ -69,11 +78,7 @@ class Inventory:
                     (REFS + name for name in self.refs), pool.map(self._get, self.refs), strict=True
                 )
             )
-        self.entries: dict[str, Entry] = {
-            entry.key: entry
-            for folder in (OBJECTS, TABLES, INDEXES)
-            for entry in backend.entries(folder.rstrip("/"))
-        }
+        self.entries = immutable_entries(backend)
         self._mentioned: dict[str, _Mentioned] = {}
         store.objects.packs.refresh()
 

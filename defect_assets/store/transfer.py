@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from defect_assets.errors import UserError
 from defect_assets.store.backend import Entry
 from defect_assets.store.digest import OBJECTS, Corrupted, Digest, digest_of, object_digest
-from defect_assets.store.inventory import Inventory
+from defect_assets.store.inventory import Inventory, immutable_entries
 from defect_assets.store.packs import INDEXES, only_packs, packs_in, read_index, write_index
 from defect_assets.store.store import Record, Store
 from defect_assets.store.tables import TABLES
@@ -87,11 +87,7 @@ def plan_transfer(source: Store, destination: Store) -> Plan:
         for key in inventory.entries
         if key.startswith(INDEXES) and packs_in(read_index(source.backend, key)) & unknown
     ]
-    held = {
-        entry.key
-        for folder in (OBJECTS, TABLES, INDEXES)
-        for entry in destination.backend.entries(folder.rstrip("/"))
-    }
+    held = immutable_entries(destination.backend)
     keys = [key for key in [*reached.keys, *indexes] if key in inventory.entries]
     rank = [OBJECTS, TABLES, INDEXES]
     missing = sorted(

@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,9 @@ from defect_assets.dataset.description import DatasetDescription, SplitPolicy
 from defect_assets.dataset.ingest import ingest
 from defect_assets.dataset.samples import samples_of
 from defect_assets.dataset.snapshot import Snapshot, UnknownDataset, find_snapshot
-from defect_assets.store import Record, Store
+from defect_assets.store import Record, Store, open_store
+from defect_assets.store.transfer import plan_transfer, transfer
+from tests import small
 from tests.conftest import deliver
 
 
@@ -161,3 +164,23 @@ def test_with_nothing_taken_in_the_way_is_shown(
 def test_an_unknown_dataset_lists_the_known_ones(first: Snapshot, store: Store) -> None:
     with pytest.raises(UnknownDataset, match=r"known: DS-1\.0\.0"):
         find_snapshot(store, "DS-9.0.0")
+
+
+def test_one_id_for_two_images_is_refused_until_it_is_removed(tmp_path: Path) -> None:
+    """Taken in apart, on two machines that knew nothing of each other."""
+    place = str(tmp_path / "shared")
+    for number in (1, 2):
+        home = small.home_of(tmp_path / f"line-{number}")
+        small.deliver(home, f"line-{number}", {"s001": small.picture(number)}, {})
+        store = home.store()
+        small.ingest(home, store, f"line-{number}")
+        shared = open_store(place)
+        transfer(store, shared, plan_transfer(store, shared))
+    home = replace(small.home_of(tmp_path / "home"), store_url=place)
+    with pytest.raises(CutRefused, match="s001 is one image in line-1 and another in line-2"):
+        small.cut(home, home.store())
+    small.deliver(home, "removal", {"s002": small.picture(2)}, {}, remove=["s001"])
+    small.ingest(home, home.store(), "removal")
+    snapshot = small.cut(home, home.store())
+    assert snapshot is not None
+    assert samples_of(home.store(), snapshot.batches)["sample"].to_pylist() == ["s002"]
