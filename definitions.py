@@ -3,6 +3,7 @@
 import dagster as dg
 from dagster_aws.s3 import S3Resource
 
+from defect_assets.assets.cross_validation import cross_validation
 from defect_assets.assets.dataset import dataset_manifest, dataset_split
 from defect_assets.assets.environment import python_environment, training_config
 from defect_assets.assets.experiment import evaluation_report, trained_model
@@ -20,6 +21,7 @@ defs = dg.Definitions(
         training_config,  #     C-01: how to train
         trained_model,  #       dataset × config: the bundle
         evaluation_report,  #   dataset × config: how good it is
+        cross_validation,  #    dataset × config: how good the configuration is, on every part
         model_release,  #       v1.4.2: a model under a version
         defect_bento,  #        v1.4.2: ready to serve
     ],

@@ -73,14 +73,32 @@ class Home:
         """Reports as files, to be opened in a browser; the store holds them too."""
         return self.root / "reports"
 
+    @property
+    def fitted(self) -> Path:
+        """Images at the resolution of networks, decoded once; it may be removed at any time."""
+        return self.root / "fitted"
+
+    def training(self, dataset: str, config: str) -> Path:
+        """Return where an experiment's training keeps its state, to go on from."""
+        return self.root / "training" / f"{dataset}-{config}"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Curves and pictures of trainings, for TensorBoard."""
+        return self.root / "tensorboard"
+
     def report(self, dataset: str, config: str) -> Path:
         """Return the folder of an experiment's report."""
         return self.reports / f"{dataset}-{config}"
 
+    @property
+    def url(self) -> str:
+        """Where the store is."""
+        return self.store_url or str(self.root / "store")
+
     def store(self, cached: bool = True) -> Store:
         """Open the home's store; of one in a bucket, what was read is kept in ``cache``."""
-        url = self.store_url or str(self.root / "store")
-        return open_store(url, self.access, self.root / "cache" if cached else None)
+        return open_store(self.url, self.access, self.root / "cache" if cached else None)
 
     def description(self) -> DatasetDescription:
         """Read the dataset's description.

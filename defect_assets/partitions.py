@@ -28,11 +28,15 @@ def experiment_key(dataset: str, config: str) -> dg.MultiPartitionKey:
 
 def published_as(asset: str, partition: str | None) -> str:
     """Return the name in the store under which an asset's partition is published."""
-    if asset in ("trained_model", "evaluation_report"):
+    of_experiments = {
+        "trained_model": "experiments",
+        "evaluation_report": "reports",
+        "cross_validation": "crossvalidations",
+    }
+    if asset in of_experiments:
         assert partition is not None
         config, dataset = partition.split("|")
-        folder = "experiments" if asset == "trained_model" else "reports"
-        return f"{folder}/{dataset}/{config}"
+        return f"{of_experiments[asset]}/{dataset}/{config}"
     names = {
         "python_environment": "environment",
         "training_config": f"configs/{partition}",

@@ -3,6 +3,7 @@
 import json
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -22,11 +23,42 @@ from defect_assets.dataset.snapshot import Snapshot, read_snapshot
 from defect_assets.dataset.split import PARTS, Split, read_part, read_split
 from defect_assets.dataset.split import REF as SPLITS
 from defect_assets.evaluation.report import PAGE_TEMPLATE
+from defect_assets.inference.images import encode_png
 from defect_assets.partitions import experiment_of, experiments
 from defect_assets.registry.code import code_version
 from defect_assets.resources import HomeResource
-from defect_assets.store import Digest, Store
+from defect_assets.store import Digest, Store, canonical_json, digest_of
 from defect_assets.store.objects import write_tree
+from defect_assets.training.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from defect_assets.training.hardware import Hardware
+    from defect_assets.training.loop import Point
+
+
+class TrainingRun(dg.Config):
+    """How a training is run. What is trained stays the same."""
+
+    accelerator: str = "auto"
+    """``cpu``, ``cuda``, or a GPU where there is one."""
+    devices: int = 1
+    """GPUs, or processes on a CPU, of each machine."""
+    nodes: int = 1
+    """Machines."""
+    checkpoint_minutes: float = 2
+    """How often the state is saved, from which an interrupted training goes on."""
+
+    @property
+    def hardware(self) -> "Hardware":
+        """What to train on."""
+        from defect_assets.training.hardware import Hardware
+
+        return Hardware.model_validate(
+            self.model_dump(include={"accelerator", "devices", "nodes"}), strict=True
+        )
+
+
+TRAINING_CODE = code_version("training.experiment")
 
 
 @dg.asset(
@@ -35,74 +67,91 @@ from defect_assets.store.objects import write_tree
     owners=OWNERS,
     partitions_def=experiments,
     deps=[dataset_split, training_config, python_environment],
-    code_version=code_version("training.loop", "training.data", "training.bundling"),
+    code_version=TRAINING_CODE,
 )
-def trained_model(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult:
+def trained_model(
+    context: dg.AssetExecutionContext, home: HomeResource, config: TrainingRun
+) -> dg.MaterializeResult:
     """A model: weights, label map, pre- and post-processing, thresholds, curves.
 
     Trained on the train split; thresholds chosen on the validation split.
     """
     # PyTorch takes seconds to import; only those who train should wait for it.
     from defect_assets.evaluation.curves import plot_history
-    from defect_assets.training.bundling import make_bundle
-    from defect_assets.training.config import TrainingConfig
-    from defect_assets.training.data import fit_images
-    from defect_assets.training.loop import Progress, TrainingDiverged, train
+    from defect_assets.training.checkpoint import Checkpoint
+    from defect_assets.training.experiment import ConfigMismatch, train_on_split
+    from defect_assets.training.loop import Progress, TrainingDiverged
+    from defect_assets.training.monitor import TensorBoard, draw_preview
 
-    store = home.open().store()
+    place = home.open()
+    store = place.store()
     dataset, config_id = experiment_of(context)
-    split_digest, split, snapshot = _read_split(store, dataset)
-    config_record = store.record(f"configs/{config_id}")
-    if config_record is None:
-        raise refuse(f"{config_id} is not in the store: materialize training_config first")
-    config = TrainingConfig.model_validate(store.objects.get_json(config_record.content))
-    description = snapshot.description
-
-    context.log.info("reading images")
-    train_set, val_set = (
-        fit_images(read_part(store, split, part), config.input, description.class_ids)
-        for part in ("train", "val")
-    )
-    context.log.info(f"training on {len(train_set)} images, {config.steps} steps")
+    split_digest, split, snapshot = read_split_of(store, dataset)
+    training, parents = read_config(store, config_id, split_digest)
+    palette = snapshot.description.palette
+    board = TensorBoard(place.tensorboard / f"{dataset}-{config_id}", palette)
 
     def report(progress: Progress) -> None:
-        point = progress.point
+        point = progress.history[-1]
         context.log.info(
             f"step {point.step} of {progress.steps} · loss {point.loss:.3f} · "
             f"validation Dice {point.val_dice:.3f} · {progress.seconds_left:.0f} s left"
         )
+        board(progress)
+        if len(progress.history) % OBSERVED == 0:  # each is a row in Dagster's database
+            sheet = encode_png(draw_preview(progress.preview, palette))
+            context.log_event(
+                dg.AssetObservation(
+                    context.asset_key,
+                    partition=context.partition_key,
+                    metadata={
+                        "step": point.step,
+                        "loss": point.loss,
+                        "validation Dice": point.val_dice,
+                        "seconds left": round(progress.seconds_left),
+                        "curves": picture(plot_history(_points(progress.history)), "curves"),
+                        "predictions": picture(sheet, "image, truth, prediction"),
+                    },
+                )
+            )
 
+    context.log.info(f"training on {sum(split.counts['train'].values())} images")
+    checkpoint = Checkpoint(
+        place.training(dataset, config_id),
+        digest_of(canonical_json([parents, TRAINING_CODE, config.hardware.model_dump()])),
+        config.checkpoint_minutes,
+    )
     try:
-        result = train(config, train_set, val_set, len(description.classes), report)
-    except TrainingDiverged as error:
+        model = train_on_split(
+            store,
+            split,
+            training,
+            place.fitted,
+            hardware=config.hardware,
+            checkpoint=checkpoint,
+            report=report,
+        )
+    except (TrainingDiverged, ConfigMismatch) as error:
         raise refuse(error) from error
-    context.log.info("choosing the threshold on the validation split")
-    files = make_bundle(result, config, description.class_map, read_part(store, split, "val"))
+    finally:
+        board.close()
     record = record_of(
-        context,
-        store.objects.put_tree(files),
-        parents={
-            "dataset_split": split_digest,
-            "training_config": config_record.content,
-            **environment_of(store),
-        },
-        details={
-            "seconds": round(result.seconds, 1),
-            "device": result.device,
-            "precision": result.precision,
-        },
+        context, store.objects.put_tree(model.files), parents=parents, details=model.record
     )
     store.publish(ref_of(record), record)
-    history = [point.model_dump() for point in result.history]
+    checkpoint.remove()
     return result_of(
         record,
         {
-            "validation Dice": round(result.history[-1].val_dice, 4),
-            "seconds": record.details["seconds"],
-            "device": f"{result.device}, {result.precision}",
-            "curves": picture(plot_history(history), "training curves"),
+            "validation Dice": round(model.history[-1].val_dice, 4),
+            "curves": picture(plot_history(_points(model.history)), "training curves"),
+            "run": dg.MetadataValue.json(model.record),
         },
     )
+
+
+OBSERVED = 4
+"""Every so many looks at the validation split, the UI is shown curves and predictions."""
 
 
 @dg.asset(
@@ -124,7 +173,7 @@ def evaluation_report(
     place = home.open()
     store = place.store()
     dataset, config_id = experiment_of(context)
-    split_digest, split, snapshot = _read_split(store, dataset)
+    split_digest, split, snapshot = read_split_of(store, dataset)
     model = store.record(f"experiments/{dataset}/{config_id}")
     if model is None:
         raise refuse(f"{dataset} × {config_id} has no model: materialize trained_model first")
@@ -184,7 +233,28 @@ def evaluation_report(
     return result_of(record, metadata)
 
 
-def _read_split(store: Store, dataset: str) -> tuple[Digest, Split, Snapshot]:
+def _points(history: list["Point"]) -> list[dict[str, float]]:
+    return [point.model_dump() for point in history]
+
+
+def read_config(
+    store: Store, config_id: str, split: Digest
+) -> tuple[TrainingConfig, dict[str, Digest]]:
+    """Return a configuration as recorded, and the parents of what comes of it and a split."""
+    record = store.record(f"configs/{config_id}")
+    if record is None:
+        raise refuse(f"{config_id} is not in the store: materialize training_config first")
+    config = TrainingConfig.model_validate(store.objects.get_json(record.content))
+    parents = {
+        "dataset_split": split,
+        "training_config": record.content,
+        **environment_of(store),
+    }
+    return config, parents
+
+
+def read_split_of(store: Store, dataset: str) -> tuple[Digest, Split, Snapshot]:
+    """Return a dataset's split, its digest and its snapshot, if one can learn from them."""
     digest = store.content(f"{SPLITS}{dataset}")
     if digest is None:
         raise refuse(f"{dataset} is not split yet: materialize dataset_split first")

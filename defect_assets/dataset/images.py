@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +26,10 @@ class LabelledImage:
     """uint8, H × W or H × W × 3 (RGB)."""
     mask: np.ndarray
     """uint8 of shape (H, W): class ids, 0 for none."""
+
+    def as_binary(self) -> "LabelledImage":
+        """Return the same image, in whose mask any defect is of class 1."""
+        return replace(self, mask=(self.mask > 0).astype(np.uint8))
 
 
 def read_images(

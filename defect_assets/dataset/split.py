@@ -65,11 +65,14 @@ def read_split(store: Store, digest: Digest) -> Split:
     return Split.model_validate(store.objects.get_json(digest))
 
 
-def read_part(store: Store, split: Split, part: Part) -> Iterator[LabelledImage]:
+def read_part(
+    store: Store, split: Split, part: Part, fold: int | None = None
+) -> Iterator[LabelledImage]:
     """Yield the images of one part of a split, in the order of their ids."""
     snapshot = read_snapshot(store, split.snapshot)
-    parts = store.objects.get_table(split.rows, ["sample", "part"])
-    chosen = parts.filter(pc.equal(parts["part"], part))["sample"].combine_chunks()
+    column = "part" if fold is None else f"fold-{fold}"
+    parts = store.objects.get_table(split.rows, ["sample", column])
+    chosen = parts.filter(pc.equal(parts[column], part))["sample"].combine_chunks()
     samples = samples_of(store, snapshot.batches)
     wanted = samples.filter(pc.is_in(samples["sample"], value_set=chosen))
     return read_images(store, wanted, snapshot.description)

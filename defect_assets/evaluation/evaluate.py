@@ -54,9 +54,11 @@ def evaluate(
     """
     rows: list[dict[str, Any]] = []
     worst: dict[str, Picture] = {}
-    for truth in images:
+    class_map = detector.spec.class_map
+    for image in images:
+        truth = image if class_map == description.class_map else image.as_binary()
         analysis = detector.analyze(truth.image)
-        row = count_image(truth, analysis, description.class_map)
+        row = count_image(truth, analysis, class_map)
         rows.append(row)
         score = dice(row[f"tp_{ANY}"], row[f"fp_{ANY}"], row[f"fn_{ANY}"])
         kept = worst.get(truth.group)
@@ -86,11 +88,13 @@ def make_report(
         bundle=bundle,
         split=split,
         postprocessing=detector.spec.postprocessing,
-        test=summarize(table, description.class_map.values()),
+        test=summarize(table, detector.spec.class_map.values()),
     )
     page = _template().render(
         report=report,
-        colors={c.name: c.color for c in description.classes},
+        # A model that does not tell types apart has one class, whose name is its own.
+        colors=dict.fromkeys(detector.spec.class_map.values(), description.classes[0].color)
+        | {c.name: c.color for c in description.classes},
         gallery=gallery,
         curves=_uri(plot_history(history)),
     )

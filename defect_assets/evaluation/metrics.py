@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+import cv2
 import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
@@ -10,6 +11,9 @@ from defect_assets.dataset.images import LabelledImage
 from defect_assets.evaluation.overlap import dice, iou
 from defect_assets.inference.postprocessing import Analysis
 
+FOUND = 0.1
+"""Which share of a region has to be covered for it to count as found: an operator who is shown
+that much sees the rest."""
 ANY = "*"
 """Stands for any class of defect among the class names, none of which can be called so."""
 
@@ -47,6 +51,10 @@ class Metrics(BaseModel):
     """Mean of the Dice of those classes that there are."""
     classes: dict[str, ClassScore]
     """A pixel counts as found if its class is right."""
+    regions: int | None = None
+    """Connected regions of defective pixels; None in reports from before they were counted."""
+    region_recall: float | None = None
+    """Share of them that were found: of whose pixels at least `FOUND` were taken for a defect."""
     image_auroc: float | None
     """Of the highest pixel probability, telling defective from defect-free images; None where
     there is only one of the two."""
@@ -66,9 +74,11 @@ class Metrics(BaseModel):
 def count_image(truth: LabelledImage, analysis: Analysis, class_map: dict[int, str]) -> dict:
     """Return one row of the table that `summarize` takes: the counts of one image.
 
-    Columns: sample, class, group, exposure, verdict, score (highest probability of a pixel) and,
-    for each class and for any class, ``tp_…``, ``fp_…`` and ``fn_…`` in pixels.
+    Columns: sample, class, group, exposure, verdict, score (highest probability of a pixel),
+    regions and regions_found and, for each class and for any class, ``tp_…``, ``fp_…`` and
+    ``fn_…`` in pixels.
     """
+    regions, found_regions = _regions(truth.mask > 0, analysis.mask > 0)
     row: dict = {
         "sample": truth.sample,
         "class": truth.class_name,
@@ -76,6 +86,8 @@ def count_image(truth: LabelledImage, analysis: Analysis, class_map: dict[int, s
         "exposure": truth.exposure,
         "verdict": analysis.verdict,
         "score": round(float(analysis.probability.max()), 6),
+        "regions": regions,
+        "regions_found": found_regions,
     }
     for name, true, found in _masks(truth.mask, analysis.mask, class_map):
         row[f"tp_{name}"] = int((true & found).sum())
@@ -90,6 +102,14 @@ def _masks(
     yield ANY, truth > 0, found > 0
     for class_id, name in class_map.items():
         yield name, truth == class_id, found == class_id
+
+
+def _regions(truth: np.ndarray, found: np.ndarray) -> tuple[int, int]:
+    """Return the number of connected regions, and how many of them were found."""
+    count, labels = cv2.connectedComponents(truth.astype(np.uint8), connectivity=8)
+    areas = np.bincount(labels.ravel(), minlength=count)[1:]
+    covered = np.bincount(labels[found], minlength=count)[1:]
+    return count - 1, int((covered >= FOUND * areas).sum())
 
 
 def summarize(table: pd.DataFrame, class_names: Iterable[str]) -> Metrics:
@@ -113,6 +133,10 @@ def summarize(table: pd.DataFrame, class_names: Iterable[str]) -> Metrics:
         iou=iou(tp, fp, fn) if tp + fn else None,
         macro_dice=float(np.mean(present)) if present else None,
         classes=classes,
+        regions=int(table["regions"].sum()),
+        region_recall=float(table["regions_found"].sum() / table["regions"].sum())
+        if table["regions"].any()
+        else None,
         image_auroc=_auroc(table["score"], defective),
         false_alarms=_share(table.loc[~defective, "verdict"], "ng"),
         escapes=_share(table.loc[defective, "verdict"], "ok"),

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from safetensors.torch import load_file
@@ -86,8 +85,5 @@ class Detector:
         return total / len(views)
 
     def _interpret(self, probabilities: np.ndarray, size: tuple[int, ...]) -> Analysis:
-        height, width = size
-        full = np.empty((len(probabilities), height, width), np.float32)
-        for channel, small in zip(full, probabilities, strict=True):
-            cv2.resize(small, (width, height), dst=channel, interpolation=cv2.INTER_LINEAR)
+        full = self.spec.preprocessing.restore(probabilities, (size[0], size[1]))
         return self.spec.postprocessing(full, self.spec.class_map)

@@ -23,6 +23,9 @@ class Preprocessing(BaseModel):
     """Height of the network's input, in pixels."""
     width: int = Field(default=128, ge=32, multiple_of=32)
     """Width of the network's input, in pixels."""
+    resizing: Literal["stretch", "pad"] = "stretch"
+    """``stretch``: to the input's height and width. ``pad``: as large as fits, the proportions
+    kept, and the rim repeated on both sides of the shorter way."""
     channels: Literal[1, 3] = 1
     """1: grey. 3: colour (RGB)."""
     normalization: Literal["log_standardize", "standardize", "imagenet"] = "log_standardize"
@@ -41,13 +44,56 @@ class Preprocessing(BaseModel):
         return self.normalize(self.fit(image)[None])[0]
 
     def fit(self, image: np.ndarray) -> np.ndarray:
-        """Return the image stretched to the input's size: uint8 (height, width, channels)."""
+        """Return the image in the input's size: uint8 (height, width, channels)."""
         if self.channels == 1 and image.ndim == 3:
             image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         elif self.channels == 3 and image.ndim == 2:
             image = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
-        fitted = cv2.resize(image, (self.width, self.height), interpolation=cv2.INTER_AREA)
+        fitted = self._place(image, cv2.BORDER_REPLICATE)
         return fitted.reshape(self.height, self.width, self.channels)
+
+    def fit_cover(self, cover: np.ndarray) -> np.ndarray:
+        """Return a map of an image, float32 (H, W), in the input's size; 0 beside the image."""
+        return self._place(cover, cv2.BORDER_CONSTANT)
+
+    def restore(self, maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """Bring maps of the network's input back to an image: the inverse of `fit`.
+
+        Parameters
+        ----------
+        maps
+            float32 of shape (n, height, width).
+        size
+            Height and width of the image.
+
+        Returns
+        -------
+        numpy.ndarray
+            float32 of shape (n, *size).
+        """
+        top, left, height, width = self._place_of(size)
+        full = np.empty((len(maps), *size), np.float32)
+        for small, map_ in zip(maps, full, strict=True):
+            inside = np.ascontiguousarray(small[top : top + height, left : left + width])
+            cv2.resize(inside, (size[1], size[0]), dst=map_, interpolation=cv2.INTER_LINEAR)
+        return full
+
+    def _place(self, image: np.ndarray, border: int) -> np.ndarray:
+        top, left, height, width = self._place_of((image.shape[0], image.shape[1]))
+        placed = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        if (height, width) == (self.height, self.width):
+            return placed
+        bottom, right = self.height - height - top, self.width - width - left
+        return cv2.copyMakeBorder(placed, top, bottom, left, right, border)
+
+    def _place_of(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
+        """Return where in the input an image of some size lies: top, left, height, width."""
+        if self.resizing == "stretch":
+            return 0, 0, self.height, self.width
+        scale = min(self.height / size[0], self.width / size[1])
+        height = min(self.height, max(1, round(size[0] * scale)))
+        width = min(self.width, max(1, round(size[1] * scale)))
+        return (self.height - height) // 2, (self.width - width) // 2, height, width
 
     def normalize(self, images: np.ndarray) -> np.ndarray:
         """Return fitted images as the network takes them.

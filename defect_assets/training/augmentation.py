@@ -4,45 +4,54 @@ import os
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for its version
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import albumentations as A
-import cv2
 import numpy as np
 
-from defect_assets.training.config import Augmentation
+
+def build_transform(transform: Mapping[str, Mapping[str, Any]]) -> A.BasicTransform:
+    """Return a transform of albumentations from its name and arguments.
+
+    Raises
+    ------
+    ValueError
+        If there is no such transform, or it does not take these arguments.
+
+    Examples
+    --------
+    >>> build_transform({"HorizontalFlip": {"p": 0.5}})
+    HorizontalFlip(p=0.5)
+    """
+    if len(transform) != 1:
+        raise ValueError(f"one name and its arguments, not {sorted(transform)}")
+    [(name, arguments)] = transform.items()
+    kind = getattr(A, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, A.BasicTransform)):
+        raise ValueError(f"albumentations has no transform {name}")
+    try:
+        return kind(**arguments, strict=True)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: {error}") from error
 
 
 class Augmenter:
-    """Changes images and masks at random; the same seed gives the same changes.
+    """Changes images and masks at random.
 
     Parameters
     ----------
-    config
-        Which changes, and how strong.
-    seed
-        Of the random draws.
+    transforms
+        Names and arguments, see `build_transform`.
     """
 
-    def __init__(self, config: Augmentation, seed: int) -> None:
-        changes: list[A.BasicTransform] = []
-        if config.flips:
-            changes += [A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5)]
-        if config.rotation or config.scale:
-            changes.append(
-                A.Affine(
-                    rotate=(-config.rotation, config.rotation),
-                    scale=(1 - config.scale, 1 + config.scale),
-                    border_mode=cv2.BORDER_REFLECT_101,
-                    p=0.5,
-                )
-            )
-        if config.brightness or config.contrast:
-            changes.append(A.RandomBrightnessContrast(config.brightness, config.contrast, p=0.5))
-        if config.noise:
-            changes.append(A.GaussNoise(std_range=(0, config.noise), p=0.3))
-        self._compose = A.Compose(changes, seed=seed)
+    def __init__(self, transforms: Sequence[Mapping[str, Mapping[str, Any]]]) -> None:
+        self._compose = A.Compose([build_transform(transform) for transform in transforms])
 
-    def __call__(self, images: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return changed copies.
+    def __call__(
+        self, images: np.ndarray, masks: np.ndarray, seed: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return changed copies; the same seed gives the same changes.
 
         Parameters
         ----------
@@ -50,7 +59,10 @@ class Augmenter:
             uint8 of shape (n, H, W, channels).
         masks
             uint8 of shape (n, H, W).
+        seed
+            Of the random draws.
         """
+        self._compose.set_random_seed(seed)
         changed = [
             self._compose(image=image, mask=mask) for image, mask in zip(images, masks, strict=True)
         ]

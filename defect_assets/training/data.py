@@ -1,18 +1,22 @@
-"""Images and masks at the network's resolution, decoded once and held in memory."""
+"""Images and masks at the network's resolution: decoded once, then memory-mapped."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import shutil
+import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TypeVar
+from pathlib import Path
 
-import cv2
 import numpy as np
+import pyarrow as pa
 
-from defect_assets.dataset.images import LabelledImage
+from defect_assets.dataset.images import LabelledImage, read_images
+from defect_assets.dataset.samples import samples_of
+from defect_assets.dataset.snapshot import read_snapshot
 from defect_assets.inference.preprocessing import Preprocessing
-from defect_assets.training.config import Sampling
+from defect_assets.store import Digest, Store, canonical_json, digest_of
 
-T = TypeVar("T")
+KEPT = 4
+"""Sets of fitted images that stay on disk; of more, those that were made first are removed."""
 
 
 @dataclass(frozen=True)
@@ -25,21 +29,80 @@ class FittedImages:
     """uint8 of shape (n, height, width): class ids."""
     classes: np.ndarray
     """int64 of shape (n,): the class id of each image, 0 for defect-free."""
+    groups: np.ndarray
+    """int64 of shape (n,): which images show one part."""
+    samples: np.ndarray
+    """str of shape (n,): their ids."""
+    rows: np.ndarray
+    """int64 of shape (m,): which of the images this set consists of; the others are not read."""
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.rows)
+
+    def only(self, samples: Iterable[str]) -> "FittedImages":
+        """Return the set that consists of some samples."""
+        chosen = np.flatnonzero(np.isin(self.samples, list(samples)))
+        return FittedImages(
+            self.images, self.masks, self.classes, self.groups, self.samples, chosen
+        )
+
+    def as_binary(self) -> "FittedImages":
+        """Return the same images, in whose masks any defect is of class 1."""
+        defective = (self.masks > 0).astype(np.uint8)
+        return FittedImages(
+            self.images, defective, self.classes, self.groups, self.samples, self.rows
+        )
+
+
+def fit_snapshot(
+    store: Store, snapshot: Digest, preprocessing: Preprocessing, folder: Path
+) -> FittedImages:
+    """Return all images of a snapshot at the network's resolution.
+
+    Parameters
+    ----------
+    store
+        Where they lie.
+    snapshot
+        Which one.
+    preprocessing
+        The network's resolution.
+    folder
+        What was fitted before is taken from here, and what was not is kept here: decoding is then
+        done once for any number of trainings, and what is not used takes no memory.
+
+    Raises
+    ------
+    Corrupted
+        If an image or a mask is damaged or gone; the message names the sample.
+    """
+    header = read_snapshot(store, snapshot)
+    table = samples_of(store, header.batches)
+    files = _kept(store, snapshot, table, preprocessing, folder)
+    class_ids = header.description.class_ids
+    return FittedImages(
+        images=np.load(files / "images.npy", mmap_mode="r"),
+        masks=np.load(files / "masks.npy", mmap_mode="r"),
+        classes=np.array([class_ids[name] for name in table["class"].to_pylist()], np.int64),
+        groups=np.unique(table["group"].to_pylist(), return_inverse=True)[1],
+        samples=np.array(table["sample"].to_pylist()),
+        rows=np.arange(len(table)),
+    )
 
 
 def fit_images(
-    samples: Iterable[LabelledImage], preprocessing: Preprocessing, class_ids: dict[str, int]
+    images: Iterable[LabelledImage], preprocessing: Preprocessing, class_ids: dict[str, int]
 ) -> FittedImages:
-    """Bring samples to the network's resolution."""
-    images, masks, classes = [], [], []
-    for sample in samples:
-        images.append(preprocessing.fit(sample.image))
-        masks.append(fit_mask(sample.mask, preprocessing))
-        classes.append(class_ids[sample.class_name])
-    return FittedImages(np.stack(images), np.stack(masks), np.array(classes))
+    """Bring some images to the network's resolution, in memory."""
+    held = list(images)
+    return FittedImages(
+        images=np.stack([preprocessing.fit(i.image) for i in held]),
+        masks=np.stack([fit_mask(i.mask, preprocessing) for i in held]),
+        classes=np.array([class_ids[i.class_name] for i in held], np.int64),
+        groups=np.unique([i.group for i in held], return_inverse=True)[1],
+        samples=np.array([i.sample for i in held]),
+        rows=np.arange(len(held)),
+    )
 
 
 def fit_mask(mask: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
@@ -47,37 +110,52 @@ def fit_mask(mask: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
 
     (Nearest-neighbour sampling would tear thin cracks into dots.)
     """
-    size = (preprocessing.width, preprocessing.height)
     ids = [0, *(int(i) for i in np.unique(mask) if i)]
-    covers = [
-        cv2.resize((mask == i).astype(np.float32), size, interpolation=cv2.INTER_AREA) for i in ids
-    ]
+    covers = [preprocessing.fit_cover((mask == i).astype(np.float32)) for i in ids]
     return np.array(ids, np.uint8)[np.argmax(covers, axis=0)]
 
 
-def batches(data: FittedImages, sampling: Sampling, seed: int) -> Iterator[np.ndarray]:
-    """Yield, without end, the indexes of each step's images, int64 of shape (batch_size,).
+def _kept(
+    store: Store, snapshot: Digest, table: pa.Table, preprocessing: Preprocessing, folder: Path
+) -> Path:
+    """Return the folder with the fitted images of a snapshot, made where there is none."""
+    shape = (preprocessing.height, preprocessing.width)
+    key = digest_of(
+        canonical_json([snapshot, shape, preprocessing.channels, preprocessing.resizing])
+    )
+    kept = folder / key
+    if kept.is_dir():
+        return kept
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
+    try:
+        count = len(table)
+        images = _create(partial / "images.npy", (count, *shape, preprocessing.channels))
+        masks = _create(partial / "masks.npy", (count, *shape))
+        description = read_snapshot(store, snapshot).description
+        for i, sample in enumerate(read_images(store, table, description)):
+            images[i] = preprocessing.fit(sample.image)
+            masks[i] = fit_mask(sample.mask, preprocessing)
+        images.flush()
+        masks.flush()
+        try:
+            partial.rename(kept)
+        except OSError:  # someone else made the same meanwhile
+            if not kept.is_dir():
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    _make_room(folder, kept)
+    return kept
 
-    Defect-free images have their share; the others are drawn class by class.
-    """
-    rng = np.random.default_rng(seed)
-    members = {int(c): np.flatnonzero(data.classes == c) for c in np.unique(data.classes)}
-    defects = [c for c in members if c > 0]
-    while True:
-        free = rng.random(sampling.batch_size) < sampling.defect_free
-        if 0 not in members:
-            free[:] = False
-        if not defects:
-            free[:] = True
-        classes = np.where(free, 0, rng.choice(defects or [0], sampling.batch_size))
-        yield np.array([rng.choice(members[int(c)]) for c in classes])
+
+def _create(path: Path, shape: tuple[int, ...]) -> np.memmap:
+    array: np.memmap = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+    return array
 
 
-def prefetch(make: Callable[[], T]) -> Generator[T, None, None]:
-    """Yield, without end, what ``make`` returns; the next one is made while this one is used."""
-    with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(make)
-        while True:
-            made = future.result()
-            future = pool.submit(make)
-            yield made
+def _make_room(folder: Path, newest: Path) -> None:
+    others = [path for path in folder.iterdir() if path.name[0] != "." and path != newest]
+    others.sort(key=lambda path: path.stat().st_mtime)
+    for path in others[: max(0, len(others) - KEPT + 1)]:
+        shutil.rmtree(path, ignore_errors=True)

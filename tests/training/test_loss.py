@@ -1,18 +1,15 @@
+from typing import get_args
+
 import pytest
+import segmentation_models_pytorch as smp
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from defect_assets.training.config import LossTerm
 from defect_assets.training.loss import Loss
 
-TERMS: list[LossTerm] = [
-    "cross_entropy",
-    "focal",
-    "dice",
-    "defect_type",
-    "class_dice",
-    "tversky",
-    "lovasz",
-]
+TERMS = list(get_args(LossTerm))
 
 
 def _masks() -> torch.Tensor:
@@ -63,3 +60,35 @@ def test_for_the_type_of_defect_a_small_one_counts_as_a_large_one() -> None:
     wrong_large[1, 2] = 5
     loss = Loss({"defect_type": 1.0})
     assert loss(wrong_small, masks).item() == pytest.approx(loss(wrong_large, masks).item())
+
+
+@given(st.integers(0, 10_000))
+def test_each_term_is_that_of_the_libraries(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(3, 4, 8, 8, generator=generator)
+    masks = torch.randint(0, 4, (3, 8, 8), generator=generator)
+    if seed % 2:
+        masks[0] = 0
+    defective = (masks > 0).float()
+    p = 1 - logits.softmax(dim=1)[:, 0]
+    references = {
+        "cross_entropy": torch.nn.functional.cross_entropy(logits, masks),
+        "bce": torch.nn.functional.binary_cross_entropy(p, defective),
+        "focal": smp.losses.FocalLoss("multiclass", gamma=2.0)(logits, masks),
+        "dice": smp.losses.DiceLoss("binary", from_logits=False, smooth=1.0)(p, defective),
+        "image_dice": sum(
+            smp.losses.DiceLoss("binary", from_logits=False, smooth=1.0)(p[i : i + 1], d[None])
+            for i, d in enumerate(defective)
+            if d.any()
+        )
+        / sum(bool(d.any()) for d in defective),
+        "class_dice": smp.losses.DiceLoss("multiclass", smooth=1.0)(logits, masks),
+        "tversky": smp.losses.TverskyLoss("multiclass", smooth=1.0, alpha=0.3, beta=0.7)(
+            logits, masks
+        ),
+        "lovasz": smp.losses.LovaszLoss("multiclass")(logits, masks),
+    }
+    assert set(references) == set(TERMS) - {"defect_type"}
+    for term, reference in references.items():
+        ours = Loss({term: 1.0})(logits, masks)  # type: ignore[dict-item]
+        assert ours.item() == pytest.approx(float(reference), rel=1e-4), term
