@@ -8,8 +8,9 @@ import pyarrow as pa
 from defect_assets.assets.dataset import dataset_manifest, dataset_split
 from defect_assets.dataset import snapshot
 from defect_assets.dataset.images import damaged_files
+from defect_assets.dataset.leaks import leaks
 from defect_assets.dataset.samples import samples_of
-from defect_assets.dataset.split import REF, leaks, read_split
+from defect_assets.dataset.split import REF, read_split
 from defect_assets.resources import HomeResource
 from defect_assets.store.columns import column
 
@@ -51,9 +52,12 @@ def no_group_in_several_parts(
     for name in store.refs.names(REF):
         digest = store.content(name)
         assert digest is not None
-        groups = leaks(store, read_split(store, digest))
-        if groups:
-            torn[name.removeprefix(REF)] = groups
+        found = leaks(store, read_split(store, digest))
+        if found:
+            torn[name.removeprefix(REF)] = [
+                *found.groups,
+                *(s for same in found.images for s in same),
+            ]
     return dg.AssetCheckResult(
         passed=not torn,
         metadata={"torn groups": dg.MetadataValue.json(torn)},

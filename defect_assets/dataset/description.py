@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +33,16 @@ class SplitPolicy(BaseModel):
     train: float = Field(default=0.6, gt=0, lt=1)
     val: float = Field(default=0.2, gt=0, lt=1)
     test: float = Field(default=0.2, gt=0, lt=1)
+    folds: int = Field(default=5, ge=0)
+    """Divisions for cross-validation besides; 0 for none."""
     seed: int = 0
+
+    @field_validator("folds")
+    @classmethod
+    def _more_than_one(cls, folds: int) -> int:
+        if folds == 1:
+            raise ValueError("one fold has nothing to train on: take 2 or more, or 0 for none")
+        return folds
 
     @model_validator(mode="after")
     def _sums_to_one(self) -> "SplitPolicy":
