@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from defect_assets.dataset.batch import Batch, named_batches, read_batch
 from defect_assets.dataset.delivery import (
+    GROUPS,
     HEADER,
     DeliveryRefused,
     Listing,
@@ -82,6 +83,9 @@ def _ingest(
             progress(done, total)
             if not problems:  # of a delivery that is refused, no more is stored
                 packer.add([file for one in inspected for file in one.files])
+        regrouped, strangers = _regrouped(listing, known)
+        rows += regrouped
+        problems += strangers
         removed, strangers = _tombstones(listing, known)
         problems += strangers
         problems += _contradictions(store, listing, rows, known)
@@ -131,8 +135,9 @@ def _mask_name(sample: Sample, before: dict[str, Any]) -> str:
 
 
 def _known_samples(store: Store, listing: Listing) -> dict[str, dict[str, Any]]:
-    """Return the newest row of those samples of a delivery that there are already."""
-    samples = column([*listing.samples, *listing.header.remove], pa.string())
+    """Return the newest row of those samples that a delivery names and that there are already."""
+    said = {*listing.samples, *listing.header.remove, *listing.groups}
+    samples = column(sorted(said), pa.string())
     return _newest(store, listing, {"sample": samples}) if len(samples) else {}
 
 
@@ -147,6 +152,21 @@ def _newest(
         found = store.objects.find_rows(read_batch(store, digest).rows, wanted)
         newest |= {row["sample"]: row | {"batch": name} for row in found.to_pylist()}
     return newest
+
+
+def _regrouped(
+    listing: Listing, known: dict[str, dict[str, Any]]
+) -> tuple[list[dict[str, Any]], list[Problem]]:
+    """Return the rows of known samples that are not delivered, but are of another part now."""
+    rows, problems = [], []
+    for sample in sorted(listing.groups.keys() - {*listing.samples, *listing.header.remove}):
+        group, there = listing.groups[sample], known.get(sample)
+        if there and not there["removed"]:
+            if there["group"] != group:
+                rows.append({name: there[name] for name in ROWS.names} | {"group": group})
+        elif listing.regroups_only:
+            problems.append(Problem(GROUPS, f"there is no sample {sample}"))
+    return rows, problems
 
 
 def _tombstones(
