@@ -17,6 +17,7 @@ from defect_assets.assets.publishing import (
 from defect_assets.assets.raw_images import raw_images
 from defect_assets.dataset import snapshot as snapshots
 from defect_assets.dataset import split as splits
+from defect_assets.dataset.alike import TooManyImages
 from defect_assets.dataset.comparison import write_comparison
 from defect_assets.dataset.cut import CutRefused, cut
 from defect_assets.dataset.difference import difference
@@ -125,7 +126,10 @@ def dataset_split(context: dg.AssetExecutionContext, home: HomeResource) -> dg.M
         digest, _ = snapshots.find_snapshot(store, name)
     except snapshots.UnknownDataset as error:
         raise refuse(error) from error
-    split = splits.split_snapshot(store, digest)
+    try:
+        split = splits.split_snapshot(store, digest)
+    except TooManyImages as error:
+        raise refuse(error) from error
     record = record_of(
         context,
         store.objects.put_json(split.model_dump(mode="json")),

@@ -20,7 +20,7 @@ class Changelog(BaseModel):
     split_changed: bool = False
     """Whether the split policy changed, and with it the membership of the test split."""
     grouping_changed: bool = False
-    """Whether other near-duplicates are of one part now."""
+    """Whether near-duplicates are joined, or watched, otherwise."""
 
     @property
     def bump(self) -> Bump | None:

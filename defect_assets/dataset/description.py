@@ -1,4 +1,4 @@
-"""What a dataset is: its classes, how its masks are read, how it is split."""
+"""What a dataset is: its classes, how its masks are read, which parts it shows, how it is split."""
 
 import colorsys
 from pathlib import Path
@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from defect_assets.dataset.grouping import GroupRules
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,6 +69,7 @@ class DatasetDescription(BaseModel):
     mask_threshold: int = Field(default=127, ge=0, le=254)
     """For soft masks: a pixel is defective if its value is greater than this."""
     split: SplitPolicy = SplitPolicy()
+    groups: GroupRules = GroupRules()
 
     @model_validator(mode="after")
     def _consistent(self) -> "DatasetDescription":

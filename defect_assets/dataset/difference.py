@@ -63,6 +63,8 @@ def changelog(
         regrouped=dict(sorted(regrouped.items())),
         classes_changed=before is not None and before.labels != after.labels,
         split_changed=before is not None and before.split != after.split,
+        grouping_changed=before is not None
+        and before.groups.near_duplicates != after.groups.near_duplicates,
     )
 
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
+from defect_assets.dataset.alike import Alike, find_alike, join_groups
 from defect_assets.dataset.assignment import NOWHERE, assign, majority
 from defect_assets.dataset.description import SplitPolicy
 from defect_assets.dataset.images import LabelledImage, read_images
@@ -51,7 +52,8 @@ class Split(BaseModel):
     snapshot: Digest
     policy: SplitPolicy
     rows: Digest
-    """The table (sample, group, class, part, fold-1, fold-2 …)."""
+    """The table (sample, group, class, part, fold-1, fold-2 …). Groups are joined already, where
+    the description says that near-duplicates are of one part."""
     counts: dict[Part, dict[str, int]]
     """Samples per part and class."""
     groups: dict[Part, int]
@@ -67,8 +69,13 @@ def split_snapshot(store: Store, digest: Digest) -> Split:
     """Divide a snapshot and store the table of who is where.
 
     What was in the parent's split stays where it was; new groups are added by class. A group that
-    would be torn apart, since samples were given another group, goes to where most of it was; what
-    moves is listed.
+    would be torn apart, since samples were given another group or a new image looks like two old
+    ones, goes to where most of it was; what moves is listed.
+
+    Raises
+    ------
+    TooManyImages
+        If near-duplicates are to be joined, and there are more images than can be compared.
     """
     snapshot = read_snapshot(store, digest)
     before, rows = _divided(store, snapshot)
@@ -227,11 +234,17 @@ def _divided(store: Store, snapshot: Snapshot) -> tuple[pa.Table | None, pa.Tabl
     lineage = [snapshot]
     while lineage[-1].parent and not lineage[-1].changelog.split_changed:
         lineage.append(read_snapshot(store, lineage[-1].parent))
+    tables = [samples_of(store, a.batches, ("sample", "group", "class", "image")) for a in lineage]
+    alike: dict[float, Alike] = {}
     before, rows = None, None
-    for ancestor in reversed(lineage):
+    for ancestor, samples in zip(reversed(lineage), reversed(tables), strict=True):
         before = rows if before is None or rows is None else _with_removed(before, rows)
-        samples = samples_of(store, ancestor.batches, ("sample", "group", "class"))
         description = ancestor.description
+        if above := description.groups.joined_above:
+            # Of all images that ever were there, once for all ancestors.
+            if above not in alike:
+                alike[above] = find_alike(store, [table["image"] for table in tables], above)
+            samples = join_groups(samples, alike[above])
         rows = divide(samples, description.split, description.defect_free, before)
     assert rows is not None
     return before, rows

@@ -249,6 +249,38 @@ def test_a_torn_group_fails_the_blocking_check(
     result = platform.materialize("dataset_split", "DS-1.0.0")
     evaluations = result.get_asset_check_evaluations()
     assert [e.passed for e in evaluations] == [False]
-    assert evaluations[0].metadata["torn groups"].value == {
-        "DS-1.0.0": [f"tile-{n:04d}" for n in range(1, 9)]
-    }
+    assert evaluations[0].metadata["dataset"].value == "DS-1.0.0"
+    assert evaluations[0].metadata["torn groups"].value == [f"tile-{n:04d}" for n in range(1, 9)]
+    assert not result.success
+
+
+def test_near_duplicates_in_several_parts_block_until_they_are_joined(platform: Platform) -> None:
+    folder = deliver(platform.home.inbox, "first", 1, 8)
+    # As if nobody knew which images show one part.
+    table = folder / "samples.csv"
+    header, *rows = table.read_text().splitlines()
+    cells = [row.split(",") for row in rows]
+    unknown = [f"{sample},{name},,{exposure}" for sample, name, _, exposure in cells]
+    table.write_text("\n".join([header, *unknown]) + "\n")
+    platform.materialize("raw_images", "first")
+    platform.materialize("dataset_manifest", "DS-1.0.0")
+    result = platform.materialize("dataset_split", "DS-1.0.0")
+    assert not result.success
+    [evaluation] = result.get_asset_check_evaluations()
+    assert not evaluation.passed
+    assert evaluation.metadata["images compared"].value == 24
+    assert "groups.csv" in (evaluation.description or "")
+    pairs = evaluation.metadata["near-duplicates"].value.records
+    assert pairs
+    # tile-0001-exp1 looks like tile-0001-exp2, and never like tile-0002-exp1.
+    assert all(r.data["sample"][:9] == r.data["looks like"][:9] for r in pairs)
+
+    rules = {"near_duplicates": {"similarity": 0.8}}
+    described = yaml.safe_load(platform.home.dataset.read_text()) | {"groups": rules}
+    platform.home.dataset.write_text(yaml.safe_dump(described))
+    assert platform.materialize("dataset_manifest", "DS-2.0.0").success
+    result = platform.materialize("dataset_split", "DS-2.0.0")
+    assert result.success
+    assert [e.passed for e in result.get_asset_check_evaluations()] == [True]
+    materialized = result.asset_materializations_for_node("dataset_split")[0]
+    assert materialized.metadata["samples moved"].value > 0

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from defect_assets.dataset.delivery import DeliveryRefused
 from defect_assets.dataset.samples import samples_of
@@ -134,3 +135,57 @@ def test_a_table_alone_may_name_known_samples_only(home: Home, store: Store) -> 
     _deliver(home, store, "first", ["a"])
     with pytest.raises(DeliveryRefused, match=r"groups\.csv: there is no sample b"):
         _deliver(home, store, "fix", [], groups="sample,group\na,p\nb,p\n")
+
+
+def _rule(home: Home, rules: dict) -> None:
+    described = yaml.safe_load(home.dataset.read_text()) | {"groups": rules}
+    home.dataset.write_text(yaml.safe_dump(described))
+
+
+CAPTURES = {"capture_sequence": {"pattern": r"num_(?P<capture>\d+)", "gap": 300}}
+
+
+def test_a_pattern_finds_the_part_in_the_name(home: Home, store: Store) -> None:
+    _rule(home, {"pattern": r"^(?P<group>part-\d+)-"})
+    _deliver(home, store, "first", ["part-1-left", "part-1-right", "part-2-left"])
+    assert list(_groups(home, store).values()) == ["part-1", "part-1", "part-2"]
+
+
+def test_what_the_delivery_says_comes_before_the_rule(home: Home, store: Store) -> None:
+    _rule(home, {"pattern": r"^(?P<group>part-\d+)-"})
+    _deliver(home, store, "first", ["part-1-a", "x"], batch="groups: {part-1-a: p, x: p}")
+    assert _groups(home, store) == {"part-1-a": "p", "x": "p"}
+
+
+def test_a_name_that_does_not_fit_the_rule_is_refused(home: Home, store: Store) -> None:
+    _rule(home, {"pattern": r"^(?P<group>part-\d+)-"})
+    with pytest.raises(DeliveryRefused, match=r"images/prt-1-a\.png: its name does not fit"):
+        _deliver(home, store, "first", ["part-1-b", "prt-1-a"])
+
+
+def test_a_capture_sequence_is_cut_at_its_gaps_and_goes_on_in_the_next_delivery(
+    home: Home, store: Store
+) -> None:
+    _rule(home, CAPTURES)
+    _deliver(home, store, "first", ["exp1_num_1000", "exp2_num_1300", "exp1_num_1601"])
+    _deliver(home, store, "second", ["exp2_num_1620", "exp1_num_9", "exp3_num_700"])
+    assert _groups(home, store) == {
+        "exp1_num_1000": "part-1000",
+        "exp2_num_1300": "part-1000",
+        "exp3_num_700": "part-1000",
+        "exp1_num_1601": "part-1601",
+        "exp2_num_1620": "part-1601",
+        "exp1_num_9": "part-9",
+    }
+
+
+def test_a_known_sample_keeps_its_part_whatever_the_rule(home: Home, store: Store) -> None:
+    _deliver(home, store, "first", ["part-1-a"])
+    _rule(home, {"pattern": r"^(?P<group>part-\d+)-"})
+    folder = home.inbox / "again" / "images"
+    folder.mkdir(parents=True)
+    (folder / "part-1-a.png").write_bytes(picture(0))
+    (folder / "part-2-a.png").write_bytes(picture(9))
+    (folder.parent / "_COMPLETE").touch()
+    small.ingest(home, store, "again")
+    assert _groups(home, store) == {"part-1-a": "part-1-a", "part-2-a": "part-2"}
