@@ -12,6 +12,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from defect_assets.dataset.formats.magnetic_tiles import read_tiles
+from defect_assets.dataset.grouping import SIMILARITY
 from defect_assets.dataset.near_duplicates import similar_pairs, spectra
 from defect_assets.inference.images import decode_image
 
@@ -81,11 +82,9 @@ def main() -> None:
     of_tile, of_group = (together(truth[name].to_numpy()) for name in ("tile", "group"))
     sequence = together(pd.factorize(pd.Series([tile.group for tile in tiles]))[0])
     print(f"{count} images, {len(of_tile)} pairs of one tile, {len(of_group)} of one group\n")
-    print(
-        "| method | pairs | precision, tile | group | recall, tile | joined: pairs | precision, ",
-        end="",
-    )
-    print("group | recall, tile | group | ms an image |\n|" + "---|" * 10)
+    columns = "method, pairs, precision (tile), precision (group), recall (tile), pairs joined, "
+    columns += "precision (group), recall (tile), recall (group), CPU ms an image"
+    print(f"| {' | '.join(columns.split(', '))} |\n|{'---|' * 10}")
     methods: list[tuple[str, Callable[[], Pairs]]] = [
         (f"correlation ≥ {s}", lambda s=s: pairs_by_correlation(images, s)) for s in SIMILARITIES
     ]
@@ -112,11 +111,9 @@ def main() -> None:
             group = truth["group"].to_numpy()
             denied = pairs[group[pairs[:, 0]] != group[pairs[:, 1]]]
             print(pd.Series([str(sorted(p)) for p in group[denied].tolist()]).value_counts())
-    found = joined(np.concatenate([sequence, pairs_by_correlation(images, 0.85)]), count)
-    print(
-        f"\ncapture sequence and near-duplicates together: precision {share(found, of_group, count):.3f}"
-        f", recall {share(of_group, found, count):.3f} of the pairs of one group"
-    )
+    found = joined(np.concatenate([sequence, pairs_by_correlation(images, SIMILARITY)]), count)
+    precision, recall = share(found, of_group, count), share(of_group, found, count)
+    print(f"\nwith the capture sequence: precision {precision:.3f}, recall {recall:.3f} (group)")
 
 
 if __name__ == "__main__":

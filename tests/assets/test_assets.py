@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from defect_assets.assets import environment
+from defect_assets.automation.road import Blocked, Road
 from defect_assets.home import Home
 from defect_assets.partitions import experiment_key, published_as
 from definitions import defs
@@ -68,6 +69,16 @@ class Platform:
         ).records
         assert records[0].asset_materialization is not None
         return (records[0].asset_materialization.tags or {})["dagster/data_version"]
+
+
+class Silent:
+    """Says nothing of what happens on the road."""
+
+    def start(self, asset: str, partition: str | None, why: str) -> None: ...
+
+    def say(self, message: str) -> None: ...
+
+    def done(self, asset: str, partition: str | None, seconds: float) -> None: ...
 
 
 def failure(result: dg.ExecuteInProcessResult) -> dg.ExecuteInProcessResult:
@@ -178,7 +189,6 @@ def test_a_batch_outlives_its_delivery(platform: Platform) -> None:
 def test_a_step_too_early_says_what_comes_first(
     platform: Platform, asset: str, partition: str, says: str
 ) -> None:
-    platform.instance.add_dynamic_partitions("dataset", ["DS-1.0.0"])
     assert says in failure(platform.materialize(asset, partition)).description
 
 
@@ -274,6 +284,13 @@ def test_near_duplicates_in_several_parts_block_until_they_are_joined(platform: 
     assert pairs
     # tile-0001-exp1 looks like tile-0001-exp2, and never like tile-0002-exp1.
     assert all(r.data["sample"][:9] == r.data["looks like"][:9] for r in pairs)
+
+    # The road ends here, and goes no further when it is walked again.
+    road = Road(platform.home, defs, platform.instance, Silent())
+    platform.instance.add_dynamic_partitions("dataset", ["DS-1.0.0"])
+    for _ in range(2):
+        with pytest.raises(Blocked, match=r"DS-1\.0\.0 is torn: .* looks like .*groups\.csv"):
+            road.experiment("DS-1.0.0", "C-01")
 
     rules = {"near_duplicates": {"similarity": 0.8}}
     described = yaml.safe_load(platform.home.dataset.read_text()) | {"groups": rules}
