@@ -9,7 +9,7 @@ from defect_assets.assets.environment import python_environment, training_config
 from defect_assets.assets.experiment import evaluation_report, trained_model
 from defect_assets.assets.raw_images import raw_images
 from defect_assets.assets.release import defect_bento, model_release
-from defect_assets.checks import images_are_intact, no_group_in_several_parts
+from defect_assets.checks import images_are_intact, no_part_in_several_places
 from defect_assets.resources import HomeResource
 
 defs = dg.Definitions(
@@ -25,7 +25,7 @@ defs = dg.Definitions(
         model_release,  #       v1.4.2: a model under a version
         defect_bento,  #        v1.4.2: ready to serve
     ],
-    asset_checks=[images_are_intact, no_group_in_several_parts],
+    asset_checks=[images_are_intact, no_part_in_several_places],
     resources={"home": HomeResource(s3=S3Resource())},
     # The graph is small and its steps are heavy: a process a step would only add its start.
     executor=dg.in_process_executor,

@@ -52,10 +52,10 @@ def cross_validation(
     dataset, config_id = experiment_of(context)
     split_digest, split, snapshot = read_split_of(store, dataset)
     training, parents = read_config(store, config_id, split_digest)
-    if split.policy.folds == 0:
+    if not split.folds:
         raise refuse(f"{dataset} has no folds: set split.folds in its description, e.g. to 5")
     done: dict[int, Fold] = {}
-    for fold in range(1, split.policy.folds + 1):
+    for fold in range(1, len(split.folds) + 1):
         record = store.record(f"{FOLDS}{dataset}/{config_id}/{fold}")
         if record and (record.parents, record.code_version) == (parents, CODE):
             done[fold] = Fold.model_validate(store.objects.get_json(record.content))
@@ -69,10 +69,10 @@ def cross_validation(
             digest_of(canonical_json([parents, CODE, fold, config.hardware.model_dump()])),
             config.hardware,
         )
-        for fold in range(1, split.policy.folds + 1)
+        for fold in range(1, len(split.folds) + 1)
         if fold not in done
     ]
-    context.log.info(f"{len(jobs)} of {split.policy.folds} folds to train")
+    context.log.info(f"{len(jobs)} of {len(split.folds)} folds to train")
     try:
         for result in run_folds(store, place.url, jobs, config.at_once):
             record = record_of(
@@ -81,7 +81,7 @@ def cross_validation(
             store.publish(f"{FOLDS}{dataset}/{config_id}/{result.fold}", record)
             done[result.fold] = result
             context.log.info(
-                f"{len(done)} of {split.policy.folds} folds · "
+                f"{len(done)} of {len(split.folds)} folds · "
                 f"fold {result.fold}: Dice {rounded(result.test.dice)}"
             )
     except (TrainingDiverged, ConfigMismatch) as error:

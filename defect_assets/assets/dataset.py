@@ -1,6 +1,7 @@
 """Snapshots and their splits."""
 
 import dagster as dg
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from defect_assets.assets.environment import python_environment
@@ -16,6 +17,7 @@ from defect_assets.assets.publishing import (
 from defect_assets.assets.raw_images import raw_images
 from defect_assets.dataset import snapshot as snapshots
 from defect_assets.dataset import split as splits
+from defect_assets.dataset.alike import TooManyImages
 from defect_assets.dataset.comparison import write_comparison
 from defect_assets.dataset.cut import CutRefused, cut
 from defect_assets.dataset.difference import difference
@@ -124,7 +126,10 @@ def dataset_split(context: dg.AssetExecutionContext, home: HomeResource) -> dg.M
         digest, _ = snapshots.find_snapshot(store, name)
     except snapshots.UnknownDataset as error:
         raise refuse(error) from error
-    split = splits.split_snapshot(store, digest)
+    try:
+        split = splits.split_snapshot(store, digest)
+    except TooManyImages as error:
+        raise refuse(error) from error
     record = record_of(
         context,
         store.objects.put_json(split.model_dump(mode="json")),
@@ -134,13 +139,59 @@ def dataset_split(context: dg.AssetExecutionContext, home: HomeResource) -> dg.M
         },
     )
     store.publish(ref_of(record), record)
+    metadata: dict[str, object] = {}
+    if split.folds:
+        metadata["folds"] = _folds(split)
+    if empty := [str(k) for k, fold in enumerate(split.folds, 1) if not fold.groups["test"]]:
+        metadata["folds without a test"] = f"{', '.join(empty)}: too few parts, deliver more"
+    if split.moved:
+        moved = store.objects.get_table(split.moved)
+        metadata["samples moved"] = len(moved)
+        metadata["moved"] = _moved(moved)
     return result_of(
         record,
-        {
+        metadata
+        | {
             "seed": split.policy.seed,
             "parts": dg.MetadataValue.json(
                 {str(part): count for part, count in split.groups.items()}
             ),
             "classes": counts_table({str(part): n for part, n in split.counts.items()}, "split"),
         },
+    )
+
+
+def _folds(split: splits.Split) -> dg.TableMetadataValue:
+    """Show what each fold tests: parts, and images of each class."""
+    classes = sorted({name for fold in split.folds for name in fold.counts["test"]})
+    return dg.MetadataValue.table(
+        [
+            dg.TableRecord(
+                {"fold": k, "parts": fold.groups["test"]}
+                | {name: fold.counts["test"].get(name, 0) for name in classes}
+            )
+            for k, fold in enumerate(split.folds, start=1)
+        ],
+        schema=dg.TableSchema(
+            [dg.TableColumn(name, type="int") for name in ("fold", "parts", *classes)]
+        ),
+    )
+
+
+def _moved(moved: pa.Table) -> dg.TableMetadataValue:
+    """Show the samples that had to move, those first that changed between train, val and test."""
+    rows = moved.to_pylist()
+    rows.sort(key=lambda row: (row["part"] == row["part_before"], row["sample"]))
+    names = [name for name in moved.column_names if f"{name}_before" in moved.column_names]
+    records = [
+        {"sample": row["sample"], "group": row["group"]}
+        | {
+            name: f"{was} → {now}" if (was := row[f"{name}_before"]) != (now := row[name]) else now
+            for name in names
+        }
+        for row in rows[:50]
+    ]
+    return dg.MetadataValue.table(
+        [dg.TableRecord(record) for record in records],
+        schema=dg.TableSchema([dg.TableColumn(name) for name in ("sample", "group", *names)]),
     )

@@ -173,8 +173,21 @@ class Road:
         why = why_stale(self.instance, self.defs, asset, partition)
         if why is None and self.home.store().refs.get(published_as(asset, partition)) is None:
             why = "no longer in the store"
+        if why is None and asset == "dataset_split" and self._is_torn(partition):
+            why = "its check failed"
         if why:
             self._materialize(asset, partition, why, run_config)
+
+    def _is_torn(self, dataset: str | None) -> bool:
+        """Tell whether a split was made, but failed its check."""
+        key = dg.AssetCheckKey(dg.AssetKey("dataset_split"), "no_part_in_several_places")
+        events = self.instance.event_log_storage.get_asset_check_execution_history(key, limit=100)
+        for record in events:  # the newest first
+            evaluation = record.evaluation
+            said = evaluation.metadata.get("dataset") if evaluation else None
+            if evaluation and said and said.value == dataset:
+                return not evaluation.passed
+        return False
 
     def _materialize(
         self,
@@ -208,6 +221,9 @@ class Road:
 
 
 def _why_failed(result: dg.ExecuteInProcessResult) -> str:
+    for check in result.get_asset_check_evaluations():
+        if not check.passed and check.description:
+            return check.description
     for event in result.all_events:
         if event.is_job_failure and _interrupted(event.job_failure_data.error):
             raise KeyboardInterrupt

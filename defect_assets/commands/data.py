@@ -219,7 +219,8 @@ def show(dataset: Dataset, as_json: AsJson = False) -> None:
         "notes": snapshot.notes or "none",
         "images": f"{snapshot.samples} of {snapshot.groups} parts",
         "masks": f"{snapshot.description.masks}, threshold {snapshot.description.mask_threshold}",
-        "split": f"{split.train:g} / {split.val:g} / {split.test:g} by part, seed {split.seed}",
+        "split": f"{split.train:g} / {split.val:g} / {split.test:g} by part, {split.folds} folds, "
+        f"seed {split.seed}",
         "batches": ", ".join(f"{pin.id} ({pin.digest[:12]})" for pin in snapshot.batches),
     }
     console.print(f"[bold]{snapshot.id}[/] of {snapshot.description.name}")
@@ -271,6 +272,8 @@ def diff(
         for row in changes.to_pylist():
             was = row["class_before"]
             what = row["class"] if was in ("", row["class"]) else f"{was} → {row['class']}"
+            if row["group_before"] not in ("", row["group"]):
+                what += f", part {row['group_before']} → {row['group']}"
             console.print(f"{row['change']:<11}{escape(row['sample'])} [dim]{escape(what)}[/]")
     if html:
         console.print(f"written to {escape(str(html))}", soft_wrap=True)

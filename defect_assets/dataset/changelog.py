@@ -13,15 +13,21 @@ class Changelog(BaseModel):
     added: dict[str, int] = Field(default_factory=dict)
     relabelled: dict[str, int] = Field(default_factory=dict)
     removed: dict[str, int] = Field(default_factory=dict)
+    regrouped: dict[str, int] = Field(default_factory=dict)
+    """Samples that are of another part now, their label changed or not."""
     classes_changed: bool = False
     """Whether the class map or the reading of masks changed."""
     split_changed: bool = False
     """Whether the split policy changed, and with it the membership of the test split."""
+    grouping_changed: bool = False
+    """Whether near-duplicates are joined, or watched, otherwise."""
 
     @property
     def bump(self) -> Bump | None:
         """The number that rises; None where nothing changed."""
-        if self.classes_changed or self.split_changed or self.removed:
+        # What is of another part may be in another part of the split: scores are of another test.
+        divided_anew = self.split_changed or self.grouping_changed or self.regrouped
+        if self.classes_changed or divided_anew or self.removed:
             return Bump.MAJOR
         if self.added:
             return Bump.MINOR
@@ -34,6 +40,7 @@ class Changelog(BaseModel):
                 ("added", self.added),
                 ("relabelled", self.relabelled),
                 ("removed", self.removed),
+                ("regrouped", self.regrouped),
             ]
             if counts
         ]
@@ -41,6 +48,8 @@ class Changelog(BaseModel):
             parts.append("class map or mask format changed")
         if self.split_changed:
             parts.append("split policy changed")
+        if self.grouping_changed:
+            parts.append("grouping of near-duplicates changed")
         return "; ".join(parts) or "nothing changed"
 
 

@@ -43,11 +43,12 @@ def write_comparison(
     relabelled.sort(key=lambda row: (row["dice"], row["sample"]))
     kinds = {
         "relabelled": relabelled[:SHOWN],
+        "regrouped": _kind(changes, "regrouped")[:SHOWN],
         "removed": _kind(changes, "removed")[: SHOWN // 5],
         "added": _kind(changes, "added")[: SHOWN // 5],
     }
-    for kind, rows in kinds.items():
-        for row in rows:
+    for kind in ("relabelled", "removed", "added"):
+        for row in kinds[kind]:
             row["pictures"] = _pictures(store, kind, row, before, after)
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     html = environment.from_string(PAGE_TEMPLATE.read_text()).render(

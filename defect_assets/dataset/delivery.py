@@ -6,10 +6,16 @@
       images/tile-0001-exp1.jpg …    or images/Crack/tile-0001-exp1.jpg: the folder says the class
       masks/tile-0001-exp1.png …     none for images without a defect
       samples.csv                    sample,class,group,exposure; optional but for the sample
+      groups.csv                     sample,group: the physical part of samples; optional
       batch.yaml                     notes, classes by folder, groups, samples to remove; optional
       _COMPLETE                      says that nothing more will come
 
 A file's stem is the sample's id. Masks alone, for samples that are known, correct their labels.
+
+The same ``groups.csv`` may lie in every delivery of a dataset. It says the part of the samples that
+are delivered and of those that are known already; rows of others wait for theirs. So that a typing
+error does not pass for such a row, each image that is delivered needs a group in one of the tables,
+and a delivery of ``groups.csv`` alone may name known samples only.
 """
 
 import csv
@@ -29,6 +35,7 @@ from defect_assets.settings import SettingsError, read_settings
 
 COMPLETE = "_COMPLETE"
 SAMPLES = "samples.csv"
+GROUPS = "groups.csv"
 HEADER = "batch.yaml"
 COLUMNS = ("sample", "class", "group", "exposure")
 PARTIAL = ".partial-"
@@ -111,12 +118,19 @@ class Listing:
     """By sample."""
     rows: dict[str, dict[str, str]] = field(default_factory=dict)
     """Rows of ``samples.csv``, by sample."""
+    groups: dict[str, str] = field(default_factory=dict)
+    """The physical part of samples, delivered or not, as far as the tables say it."""
     problems: list[Problem] = field(default_factory=list)
 
     @property
     def samples(self) -> list[str]:
         """The samples that it brings, sorted."""
         return sorted(self.images.keys() | self.masks.keys())
+
+    @property
+    def regroups_only(self) -> bool:
+        """Whether it has no more to say than the parts of known samples."""
+        return bool(self.groups) and not self.samples
 
 
 def list_delivery(folder: Path) -> Listing:
@@ -136,7 +150,12 @@ def list_delivery(folder: Path) -> Listing:
         problems.append(Problem(HEADER, f"groups: {sample} has no image"))
     for sample in sorted(brought.intersection(listing.header.remove)):
         problems.append(Problem(HEADER, f"remove: {sample} is delivered, too"))
-    if not brought and not listing.header.remove and not problems:
+    table = _read_groups(folder, problems)
+    listing.groups = _groups_said(listing, table or {}, problems)
+    if table is not None:
+        for sample in sorted(listing.images.keys() - listing.groups.keys()):
+            problems.append(Problem(listing.images[sample].name, f"{GROUPS} says no part of it"))
+    if not brought and not listing.header.remove and not listing.groups and not problems:
         problems.append(
             Problem("images", "the delivery is empty: it has no image, no mask, nothing to remove")
         )
@@ -200,35 +219,92 @@ def _walk(root: Path, kind: str, problems: list[Problem]) -> Iterator[File]:
             problems.append(Problem(name, "not a plain file"))
 
 
+def _groups_said(
+    listing: Listing, table: dict[str, str], problems: list[Problem]
+) -> dict[str, str]:
+    """Return the part of each sample, noting where two of the tables disagree."""
+    sources = {
+        SAMPLES: {sample: row.get("group", "") for sample, row in listing.rows.items()},
+        GROUPS: table,
+        HEADER: listing.header.groups,
+    }
+    said: dict[str, tuple[str, str]] = {}
+    for file, groups in sources.items():
+        for sample, group in groups.items():
+            if not group:
+                continue
+            other, by = said.setdefault(sample, (group, file))
+            if other != group:
+                problems.append(
+                    Problem(file, f"{sample} is of part {group} by it, of part {other} by {by}")
+                )
+    return {sample: group for sample, (group, _) in said.items()}
+
+
+def _read_groups(folder: Path, problems: list[Problem]) -> dict[str, str] | None:
+    """Return the part of samples by ``groups.csv``, None where there is none.
+
+    A column ``stem`` stands for ``sample``; other columns may say what they like.
+    """
+    if not (folder / GROUPS).exists():
+        return None
+    columns, lines = _read_table(folder, GROUPS, problems)
+    key = "sample" if "sample" in columns else "stem"
+    if not {key, "group"} <= set(columns):
+        if columns:
+            problems.append(Problem(GROUPS, "it has no columns 'sample' and 'group'"))
+        return {}
+    return {row[key]: row["group"] for row in _by_key(lines, key, GROUPS, problems)}
+
+
 def _read_samples(folder: Path, problems: list[Problem]) -> dict[str, dict[str, str]]:
-    path = folder / SAMPLES
-    if not path.exists():
+    if not (folder / SAMPLES).exists():
         return {}
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = [[cell.strip() for cell in line] for line in csv.reader(file) if any(line)]
-    except (OSError, ValueError, csv.Error) as error:
-        problems.append(Problem(SAMPLES, f"it cannot be read: {error}"))
-        return {}
-    columns = lines[0] if lines else []
+    columns, lines = _read_table(folder, SAMPLES, problems)
     if "sample" not in columns:
-        problems.append(Problem(SAMPLES, "it has no column 'sample', separated by commas"))
+        if columns:
+            problems.append(Problem(SAMPLES, "it has no column 'sample', separated by commas"))
         return {}
     unknown = sorted(set(columns) - set(COLUMNS))
     if unknown:
         known = ", ".join(COLUMNS)
         problems.append(Problem(SAMPLES, f"unknown columns: {', '.join(unknown)}; known: {known}"))
-    rows: dict[str, dict[str, str]] = {}
+    return {row["sample"]: row for row in _by_key(lines, "sample", SAMPLES, problems)}
+
+
+def _read_table(
+    folder: Path, name: str, problems: list[Problem]
+) -> tuple[list[str], list[dict[str, str]]]:
+    """Return a table's columns and its rows, noting what is wrong with it."""
+    try:
+        with (folder / name).open(encoding="utf-8-sig", newline="") as file:
+            lines = [[cell.strip() for cell in line] for line in csv.reader(file) if any(line)]
+    except (OSError, ValueError, csv.Error) as error:
+        problems.append(Problem(name, f"it cannot be read: {error}"))
+        return [], []
+    if not lines:
+        problems.append(Problem(name, "it is empty"))
+        return [], []
+    columns, rows = lines[0], []
     for number, line in enumerate(lines[1:], start=2):
         if len(line) != len(columns):
             problems.append(
-                Problem(SAMPLES, f"line {number} has {len(line)} cells, not {len(columns)}")
+                Problem(name, f"line {number} has {len(line)} cells, not {len(columns)}")
             )
-            continue
-        row = dict(zip(columns, line, strict=True))
-        if row["sample"] in rows:
-            problems.append(Problem(SAMPLES, f"{row['sample']} stands in it more than once"))
-        rows[row["sample"]] = row
+        else:
+            rows.append(dict(zip(columns, line, strict=True)))
+    return columns, rows
+
+
+def _by_key(
+    rows: list[dict[str, str]], key: str, name: str, problems: list[Problem]
+) -> list[dict[str, str]]:
+    """Return the rows, noting where two are of one sample."""
+    seen: set[str] = set()
+    for row in rows:
+        if row[key] in seen:
+            problems.append(Problem(name, f"{row[key]} stands in it more than once"))
+        seen.add(row[key])
     return rows
 
 

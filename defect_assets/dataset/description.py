@@ -1,11 +1,13 @@
-"""What a dataset is: its classes, how its masks are read, how it is split."""
+"""What a dataset is: its classes, how its masks are read, which parts it shows, how it is split."""
 
 import colorsys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from defect_assets.dataset.grouping import GroupRules
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +35,16 @@ class SplitPolicy(BaseModel):
     train: float = Field(default=0.6, gt=0, lt=1)
     val: float = Field(default=0.2, gt=0, lt=1)
     test: float = Field(default=0.2, gt=0, lt=1)
+    folds: int = Field(default=5, ge=0)
+    """Divisions for cross-validation besides; 0 for none."""
     seed: int = 0
+
+    @field_validator("folds")
+    @classmethod
+    def _more_than_one(cls, folds: int) -> int:
+        if folds == 1:
+            raise ValueError("one fold has nothing to train on: take 2 or more, or 0 for none")
+        return folds
 
     @model_validator(mode="after")
     def _sums_to_one(self) -> "SplitPolicy":
@@ -58,6 +69,7 @@ class DatasetDescription(BaseModel):
     mask_threshold: int = Field(default=127, ge=0, le=254)
     """For soft masks: a pixel is defective if its value is greater than this."""
     split: SplitPolicy = SplitPolicy()
+    groups: GroupRules = GroupRules()
 
     @model_validator(mode="after")
     def _consistent(self) -> "DatasetDescription":

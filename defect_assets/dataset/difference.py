@@ -15,7 +15,7 @@ from defect_assets.store.columns import column
 
 CHANGES = (
     "sample",
-    "change",  # added, relabelled or removed
+    "change",  # added, relabelled, regrouped (with the label that it had) or removed
     "class",  # of a removed sample: what it was
     "class_before",  # empty for what was added, as are the following
     "group",
@@ -53,11 +53,18 @@ def changelog(
     kinds, classes = changes["change"].to_pylist(), changes["class"].to_pylist()
     counts: dict[str, dict[str, int]] = {"added": {}, "relabelled": {}, "removed": {}}
     for (kind, name), count in sorted(Counter(zip(kinds, classes, strict=True)).items()):
-        counts[kind][name] = count
+        if kind != "regrouped":  # a relabelled sample may be regrouped, too
+            counts[kind][name] = count
+    was, now = changes["group_before"], changes["group"]
+    other = pc.and_(pc.not_equal(was, pa.scalar("")), pc.not_equal(was, now))
+    regrouped = Counter(changes["class"].filter(other).to_pylist())
     return Changelog(
         **counts,
+        regrouped=dict(sorted(regrouped.items())),
         classes_changed=before is not None and before.labels != after.labels,
         split_changed=before is not None and before.split != after.split,
+        grouping_changed=before is not None
+        and before.groups.near_duplicates != after.groups.near_duplicates,
     )
 
 
@@ -77,14 +84,15 @@ def _compare(old: pa.Table, new: pa.Table) -> pa.Table:
     # Where each new sample stands among the old ones; null: nowhere.
     at = pc.index_in(new["sample"], value_set=old["sample"])
     kept, was = new.filter(pc.is_valid(at)), old.take(at.drop_null())
-    differs = pc.or_(
-        pc.or_(pc.not_equal(kept["mask"], was["mask"]), pc.not_equal(kept["class"], was["class"])),
-        pc.not_equal(kept["group"], was["group"]),
+    relabelled = pc.or_(
+        pc.not_equal(kept["mask"], was["mask"]), pc.not_equal(kept["class"], was["class"])
     )
+    regrouped = pc.and_not(pc.not_equal(kept["group"], was["group"]), relabelled)
     gone = old.filter(pc.invert(pc.is_in(old["sample"], value_set=new["sample"])))
     parts = [
         _changes("added", new.filter(pc.is_null(at)), None),
-        _changes("relabelled", kept.filter(differs), was.filter(differs)),
+        _changes("relabelled", kept.filter(relabelled), was.filter(relabelled)),
+        _changes("regrouped", kept.filter(regrouped), was.filter(regrouped)),
         _changes("removed", gone, gone),
     ]
     return pa.concat_tables(parts).sort_by("sample")

@@ -2,13 +2,15 @@
 
 from collections import Counter
 from collections.abc import Callable
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from defect_assets.dataset.batch import Batch, named_batches, read_batch
+from defect_assets.dataset.batch import Batch, BatchPin, named_batches, read_batch
 from defect_assets.dataset.delivery import (
+    GROUPS,
     HEADER,
     DeliveryRefused,
     Listing,
@@ -16,9 +18,10 @@ from defect_assets.dataset.delivery import (
     list_delivery,
 )
 from defect_assets.dataset.description import DatasetDescription
+from defect_assets.dataset.grouping import GroupRules, groups_by_name
 from defect_assets.dataset.inspection import Sample, inspect
-from defect_assets.dataset.samples import ROWS
-from defect_assets.store import Store
+from defect_assets.dataset.samples import ROWS, latest_rows
+from defect_assets.store import Digest, Store
 from defect_assets.store.columns import column, table_of
 
 
@@ -31,7 +34,8 @@ def ingest(
     """Check a delivery and put its images, masks and table into the store.
 
     What a delivery does not say of a sample that is known already, its image, its label, its group
-    and its exposure, stays as it was; a new sample without a group is a part of its own.
+    and its exposure, stays as it was. The group of a new sample is found by its name, where the
+    description has a rule for that; else a new sample without a group is a part of its own.
 
     Nothing points to what is put in until the caller names the batch, so that a crash leaves
     only unnamed objects behind.
@@ -69,6 +73,8 @@ def _ingest(
     listing = list_delivery(folder)
     known = _known_samples(store, listing)
     problems = listing.problems
+    if description.groups.reads_names:
+        problems += _read_names(store, listing, description.groups, known)
     rows: list[dict[str, Any]] = []
     done, total = 0, len(listing.samples)
     with store.objects.packing() as packer:
@@ -82,6 +88,9 @@ def _ingest(
             progress(done, total)
             if not problems:  # of a delivery that is refused, no more is stored
                 packer.add([file for one in inspected for file in one.files])
+        regrouped, strangers = _regrouped(listing, known)
+        rows += regrouped
+        problems += strangers
         removed, strangers = _tombstones(listing, known)
         problems += strangers
         problems += _contradictions(store, listing, rows, known)
@@ -131,8 +140,9 @@ def _mask_name(sample: Sample, before: dict[str, Any]) -> str:
 
 
 def _known_samples(store: Store, listing: Listing) -> dict[str, dict[str, Any]]:
-    """Return the newest row of those samples of a delivery that there are already."""
-    samples = column([*listing.samples, *listing.header.remove], pa.string())
+    """Return the newest row of those samples that a delivery names and that there are already."""
+    said = {*listing.samples, *listing.header.remove, *listing.groups}
+    samples = column(sorted(said), pa.string())
     return _newest(store, listing, {"sample": samples}) if len(samples) else {}
 
 
@@ -141,12 +151,55 @@ def _newest(
 ) -> dict[str, dict[str, Any]]:
     """Return the newest row of samples, of the batches that came before this delivery."""
     newest: dict[str, dict[str, Any]] = {}
-    for name, digest in named_batches(store):
-        if name == listing.name:
-            break
+    for name, digest in _batches_before(store, listing):
         found = store.objects.find_rows(read_batch(store, digest).rows, wanted)
         newest |= {row["sample"]: row | {"batch": name} for row in found.to_pylist()}
     return newest
+
+
+def _batches_before(store: Store, listing: Listing) -> list[tuple[str, Digest]]:
+    """Return the id and digest of the batches that came before this delivery."""
+    return list(takewhile(lambda batch: batch[0] != listing.name, named_batches(store)))
+
+
+def _read_names(
+    store: Store, listing: Listing, rules: GroupRules, known: dict[str, dict[str, Any]]
+) -> list[Problem]:
+    """Group the new samples of which the delivery says no group, or say why it cannot be done.
+
+    Without a group they would be parts of their own, and the scores would flatter.
+    """
+    new = listing.images.keys() - listing.groups.keys() - known.keys()
+    there: dict[str, str] = {}
+    if rules.capture_sequence is not None and new:  # it may go on in this delivery
+        batches = [BatchPin(id=id, digest=digest) for id, digest in _batches_before(store, listing)]
+        samples = latest_rows(store, batches, ("sample", "group"))
+        there = dict(zip(*(column.to_pylist() for column in samples.columns), strict=True))
+    found = groups_by_name(rules, new, there)
+    listing.groups |= found
+    return [
+        Problem(
+            listing.images[sample].name,
+            f"its name does not fit the rule for groups in the dataset's description: name it "
+            f"otherwise, or say its group in {GROUPS}",
+        )
+        for sample in sorted(new - found.keys())
+    ]
+
+
+def _regrouped(
+    listing: Listing, known: dict[str, dict[str, Any]]
+) -> tuple[list[dict[str, Any]], list[Problem]]:
+    """Return the rows of known samples that are not delivered, but are of another part now."""
+    rows, problems = [], []
+    for sample in sorted(listing.groups.keys() - {*listing.samples, *listing.header.remove}):
+        group, there = listing.groups[sample], known.get(sample)
+        if there and not there["removed"]:
+            if there["group"] != group:
+                rows.append({name: there[name] for name in ROWS.names} | {"group": group})
+        elif listing.regroups_only:
+            problems.append(Problem(GROUPS, f"there is no sample {sample}"))
+    return rows, problems
 
 
 def _tombstones(

@@ -144,7 +144,7 @@ def _inspect(
     found = Sample(
         sample=sample,
         class_name=label.class_name,
-        group=row.get("group") or listing.header.groups.get(sample, ""),
+        group=listing.groups.get(sample, ""),
         exposure=row.get("exposure", ""),
         image=image,
         mask=mask,

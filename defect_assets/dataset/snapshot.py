@@ -82,8 +82,10 @@ def unpinned(store: Store, newest: Snapshot | None) -> tuple[BatchPin, ...]:
 
 def is_current(store: Store, newest: Snapshot, description: DatasetDescription) -> bool:
     """Tell, without looking into any batch, whether nothing is pending."""
-    same = (newest.description.labels, newest.description.split) == (
-        description.labels,
-        description.split,
+    one, other = newest.description, description
+    same = (one.labels, one.split, one.groups.near_duplicates) == (
+        other.labels,
+        other.split,
+        other.groups.near_duplicates,
     )
     return same and not unpinned(store, newest)

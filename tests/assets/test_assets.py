@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from defect_assets.assets import environment
+from defect_assets.automation.road import Blocked, Road
 from defect_assets.home import Home
 from defect_assets.partitions import experiment_key, published_as
 from definitions import defs
@@ -68,6 +69,16 @@ class Platform:
         ).records
         assert records[0].asset_materialization is not None
         return (records[0].asset_materialization.tags or {})["dagster/data_version"]
+
+
+class Silent:
+    """Says nothing of what happens on the road."""
+
+    def start(self, asset: str, partition: str | None, why: str) -> None: ...
+
+    def say(self, message: str) -> None: ...
+
+    def done(self, asset: str, partition: str | None, seconds: float) -> None: ...
 
 
 def failure(result: dg.ExecuteInProcessResult) -> dg.ExecuteInProcessResult:
@@ -178,7 +189,6 @@ def test_a_batch_outlives_its_delivery(platform: Platform) -> None:
 def test_a_step_too_early_says_what_comes_first(
     platform: Platform, asset: str, partition: str, says: str
 ) -> None:
-    platform.instance.add_dynamic_partitions("dataset", ["DS-1.0.0"])
     assert says in failure(platform.materialize(asset, partition)).description
 
 
@@ -249,6 +259,45 @@ def test_a_torn_group_fails_the_blocking_check(
     result = platform.materialize("dataset_split", "DS-1.0.0")
     evaluations = result.get_asset_check_evaluations()
     assert [e.passed for e in evaluations] == [False]
-    assert evaluations[0].metadata["torn groups"].value == {
-        "DS-1.0.0": [f"tile-{n:04d}" for n in range(1, 9)]
-    }
+    assert evaluations[0].metadata["dataset"].value == "DS-1.0.0"
+    assert evaluations[0].metadata["torn groups"].value == [f"tile-{n:04d}" for n in range(1, 9)]
+    assert not result.success
+
+
+def test_near_duplicates_in_several_parts_block_until_they_are_joined(platform: Platform) -> None:
+    folder = deliver(platform.home.inbox, "first", 1, 8)
+    # As if nobody knew which images show one part.
+    table = folder / "samples.csv"
+    header, *rows = table.read_text().splitlines()
+    cells = [row.split(",") for row in rows]
+    unknown = [f"{sample},{name},,{exposure}" for sample, name, _, exposure in cells]
+    table.write_text("\n".join([header, *unknown]) + "\n")
+    platform.materialize("raw_images", "first")
+    platform.materialize("dataset_manifest", "DS-1.0.0")
+    result = platform.materialize("dataset_split", "DS-1.0.0")
+    assert not result.success
+    [evaluation] = result.get_asset_check_evaluations()
+    assert not evaluation.passed
+    assert evaluation.metadata["images compared"].value == 24
+    assert "groups.csv" in (evaluation.description or "")
+    pairs = evaluation.metadata["near-duplicates"].value.records
+    assert pairs
+    # tile-0001-exp1 looks like tile-0001-exp2, and never like tile-0002-exp1.
+    assert all(r.data["sample"][:9] == r.data["looks like"][:9] for r in pairs)
+
+    # The road ends here, and goes no further when it is walked again.
+    road = Road(platform.home, defs, platform.instance, Silent())
+    platform.instance.add_dynamic_partitions("dataset", ["DS-1.0.0"])
+    for _ in range(2):
+        with pytest.raises(Blocked, match=r"DS-1\.0\.0 is torn: .* looks like .*groups\.csv"):
+            road.experiment("DS-1.0.0", "C-01")
+
+    rules = {"near_duplicates": {"similarity": 0.8}}
+    described = yaml.safe_load(platform.home.dataset.read_text()) | {"groups": rules}
+    platform.home.dataset.write_text(yaml.safe_dump(described))
+    assert platform.materialize("dataset_manifest", "DS-2.0.0").success
+    result = platform.materialize("dataset_split", "DS-2.0.0")
+    assert result.success
+    assert [e.passed for e in result.get_asset_check_evaluations()] == [True]
+    materialized = result.asset_materializations_for_node("dataset_split")[0]
+    assert materialized.metadata["samples moved"].value > 0

@@ -24,6 +24,9 @@ def test_a_description_comes_back_as_it_was(
     assert read_settings(tmp_path / "dataset.yaml", DatasetDescription) == description
 
 
+SOUND = "name: x\nclasses: [{id: 1, name: a, color: '#000000'}]"
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -37,6 +40,19 @@ def test_a_description_comes_back_as_it_was(
             "name: x\nclasses: [{id: 1, name: a, color: '#000000'}]\nsplit: {train: 0.9}",
             "sum to 1",
         ),
+        (f"{SOUND}\nsplit: {{folds: 1}}", "folds: .*nothing to train on"),
+        (f"{SOUND}\ngroups: {{pattern: '(?P<group>'}}", r"groups\.pattern: .*not a regular"),
+        (f"{SOUND}\ngroups: {{pattern: 'part-'}}", r"groups\.pattern: .*one named group"),
+        (
+            f"{SOUND}\ngroups: {{capture_sequence: {{pattern: '(?P<group>.)'}}}}",
+            r"groups\.capture_sequence\.pattern: .*\?P<capture>",
+        ),
+        (
+            f"{SOUND}\ngroups: {{pattern: '(?P<group>.)', capture_sequence: "
+            "{pattern: '(?P<capture>.)'}}",
+            "take one",
+        ),
+        (f"{SOUND}\ngroups: {{near_duplicates: {{similarity: 2}}}}", "similarity"),
         ("name: [", "not YAML"),
     ],
 )
@@ -58,3 +74,17 @@ def test_a_home_holds_one_dataset(tmp_path: Path) -> None:
 def test_an_unknown_description_lists_the_known_ones() -> None:
     with pytest.raises(SettingsError, match="magnetic-tiles, synthetic-tiles"):
         known_description("bottles")
+
+
+@pytest.mark.parametrize(
+    ("said", "joined"), [("off", None), ("{}", 0.85), ("{similarity: 0.9}", 0.9)]
+)
+def test_near_duplicates_are_joined_or_not_looked_at(
+    tmp_path: Path, said: str, joined: float | None
+) -> None:
+    path = tmp_path / "dataset.yaml"
+    path.write_text(f"{SOUND}\ngroups: {{near_duplicates: {said}}}")
+    read = read_settings(path, DatasetDescription)
+    assert read.groups.joined_above == joined
+    write_description(read, path)
+    assert read_settings(path, DatasetDescription) == read

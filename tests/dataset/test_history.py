@@ -45,6 +45,10 @@ class Row:
     group: str
     removed: bool = False
 
+    @property
+    def label(self) -> tuple[int, bytes]:
+        return self.class_id, self.mask
+
 
 @dataclass(frozen=True)
 class Said:
@@ -89,8 +93,9 @@ def compared(before: Rows, after: Rows) -> dict[str, Counts]:
     kept = before.keys() & after.keys()
     return {
         "added": counts(after, after.keys() - before.keys()),
-        "relabelled": counts(after, {s for s in kept if before[s] != after[s]}),
+        "relabelled": counts(after, {s for s in kept if before[s].label != after[s].label}),
         "removed": counts(before, before.keys() - after.keys()),
+        "regrouped": counts(after, {s for s in kept if before[s].group != after[s].group}),
     }
 
 
@@ -223,7 +228,7 @@ class History(RuleBasedStateMachine):
             (
                 bump
                 for bump, why in [
-                    (Bump.MAJOR, classes or log["removed"]),
+                    (Bump.MAJOR, classes or log["removed"] or log["regrouped"]),
                     (Bump.MINOR, log["added"]),
                     (Bump.PATCH, log["relabelled"]),
                 ]
@@ -257,6 +262,7 @@ class History(RuleBasedStateMachine):
             **log,
             "classes_changed": classes,
             "split_changed": False,
+            "grouping_changed": False,
         }
         assert snapshot.samples == len(after)
         assert snapshot.groups == len({row.group for row in after.values()})

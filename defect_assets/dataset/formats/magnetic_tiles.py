@@ -22,15 +22,16 @@ import pandas as pd
 import pooch
 
 from defect_assets.dataset.delivery import DeliveredSample
+from defect_assets.dataset.grouping import CaptureSequence, capture_runs
 from defect_assets.errors import UserError
 
 ARCHIVE_URL = (
     "https://github.com/abin24/Magnetic-tile-defect-datasets./archive/refs/heads/master.zip"
 )
-CAPTURE_GAP = 300
-"""Captures further apart than this are of different tiles."""
+CAPTURES = CaptureSequence(pattern=r"num_(?P<capture>\d+)", gap=300)
+"""How tiles are told apart."""
 
-_NAME = re.compile(r"exp(\d+)_num_(\d+)")
+_NAME = re.compile(rf"exp(?P<exposure>\d+)_{CAPTURES.pattern}")
 
 
 class LayoutError(UserError):
@@ -99,16 +100,13 @@ def read_tiles(folder: Path, groups: Path | None = None) -> list[Tile]:
         match = _NAME.fullmatch(image.stem)
         if not match:
             raise LayoutError(f"{image} is not named as exp1_num_4727.jpg")
-        named[image] = (int(match[2]), f"exp{match[1]}")
+        named[image] = (int(match["capture"]), f"exp{match['exposure']}")
     images.sort(key=lambda image: (named[image][0], image.name))
     by_stem = _read_groups(groups) if groups else {}
     tiles = []
-    number, previous = 1, None
-    for image in images:
+    runs = capture_runs([named[image][0] for image in images], CAPTURES.gap)
+    for image, run in zip(images, runs, strict=True):
         capture, exposure = named[image]
-        if previous is not None and capture - previous > CAPTURE_GAP:
-            number += 1
-        previous = capture
         if groups and image.stem not in by_stem:
             raise LayoutError(f"{groups} has no row for {image.stem}")
         mask = image.with_suffix(".png")
@@ -120,7 +118,7 @@ def read_tiles(folder: Path, groups: Path | None = None) -> list[Tile]:
                 capture=capture,
                 image=image,
                 mask=mask if mask.exists() else None,
-                group=f"part-{by_stem.get(image.stem, number):0>4}",
+                group=f"part-{by_stem.get(image.stem, run + 1):0>4}",
             )
         )
     return tiles
