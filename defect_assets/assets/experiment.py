@@ -6,6 +6,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from defect_assets.assets.clearance import Clearance, cleared
 from defect_assets.assets.dataset import dataset_split
 from defect_assets.assets.environment import python_environment, training_config
 from defect_assets.assets.publishing import (
@@ -22,11 +23,21 @@ from defect_assets.dataset.snapshot import Snapshot, read_snapshot
 from defect_assets.dataset.split import PARTS, Split, read_part, read_split
 from defect_assets.dataset.split import REF as SPLITS
 from defect_assets.evaluation.report import PAGE_TEMPLATE
+from defect_assets.home import PROJECT
 from defect_assets.partitions import experiment_of, experiments
 from defect_assets.registry.code import code_version
+from defect_assets.registry.pinning import mark, why_unpinned
+from defect_assets.registry.plan import Plan
 from defect_assets.resources import HomeResource
 from defect_assets.store import Digest, Store
 from defect_assets.store.objects import write_tree
+
+
+class TrainingRun(dg.Config):
+    """What a person may say of a training, beside its configuration."""
+
+    allow_unpinned: bool = False
+    """Train though preflight finds that nobody could look up what with; never to be released."""
 
 
 @dg.asset(
@@ -37,11 +48,22 @@ from defect_assets.store.objects import write_tree
     deps=[dataset_split, training_config, python_environment],
     code_version=code_version("training.loop", "training.data", "training.bundling"),
 )
-def trained_model(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult:
+def trained_model(
+    context: dg.AssetExecutionContext, home: HomeResource, config: TrainingRun
+) -> dg.MaterializeResult:
     """A model: weights, label map, pre- and post-processing, thresholds, curves.
 
     Trained on the train split; thresholds chosen on the validation split.
     """
+    place = home.open()
+    plan = Plan(PROJECT, place.store(), place.root, *experiment_of(context))
+    with cleared(context, plan, config.allow_unpinned) as clearance:
+        return _train(context, home, clearance)
+
+
+def _train(
+    context: dg.AssetExecutionContext, home: HomeResource, clearance: Clearance
+) -> dg.MaterializeResult:
     # PyTorch takes seconds to import; only those who train should wait for it.
     from defect_assets.evaluation.curves import plot_history
     from defect_assets.training.bundling import make_bundle
@@ -90,8 +112,10 @@ def trained_model(context: dg.AssetExecutionContext, home: HomeResource) -> dg.M
             "seconds": round(result.seconds, 1),
             "device": result.device,
             "precision": result.precision,
+            **clearance.details,
         },
     )
+    clearance.confirm()
     store.publish(ref_of(record), record)
     history = [point.model_dump() for point in result.history]
     return result_of(
@@ -101,6 +125,7 @@ def trained_model(context: dg.AssetExecutionContext, home: HomeResource) -> dg.M
             "seconds": record.details["seconds"],
             "device": f"{result.device}, {result.precision}",
             "curves": picture(plot_history(history), "training curves"),
+            **clearance.metadata,
         },
     )
 
@@ -159,6 +184,7 @@ def evaluation_report(
             "dataset_split": split_digest,
             **environment_of(store),
         },
+        details=mark(why_unpinned(model)),
     )
     store.publish(ref_of(record), record)
     folder = place.report(dataset, config_id)
