@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from rich.markup import escape
 
-from defect_assets.commands import data, stores
+from defect_assets.commands import data, stores, training
 from defect_assets.commands.errors import errors, fail
 from defect_assets.commands.imports import deliver_synthetic, imports
 from defect_assets.console import ConsoleNarrator, console, example_image, summarize
@@ -40,6 +40,7 @@ for command in (
     data.diff,
     data.checkout,
     data.export,
+    training.preflight,
     stores.verify,
     stores.gc,
     stores.push,
@@ -104,17 +105,27 @@ def run(
             show_default=False,
         ),
     ] = None,
+    allow_unpinned: Annotated[
+        bool,
+        typer.Option(
+            "--allow-unpinned",
+            help="Explore: train with code, configuration or environment that are not committed. "
+            "What comes of that is marked unpinned and never released.",
+        ),
+    ] = False,
 ) -> None:
     """Take the deliveries in the inbox the whole road, doing only what is not done.
 
     Ingests, cuts the next dataset version, splits, trains, evaluates, releases and builds the
     bento. What is up to date is left alone; an interrupted run goes on where it stopped.
+
+    Before it trains, it looks at what `preflight` lists, and refuses where something is wrong.
     """
     from defect_assets.home import default_home
 
     with errors():
         default_home().description()  # before anything is made of a home that is none
-        with _road() as road:
+        with _road(allow_unpinned) as road:
             _walk(road, config or ["C-01"])
 
 
@@ -198,7 +209,7 @@ def env() -> None:
 
 
 @contextmanager
-def _road() -> Iterator[Road]:
+def _road(allow_unpinned: bool = False) -> Iterator[Road]:
     """Open the road on this home's Dagster instance."""
     from defect_assets.home import PROJECT, default_home
 
@@ -215,7 +226,7 @@ def _road() -> Iterator[Road]:
     narrator = ConsoleNarrator()
     with home.at_work(), _instance(home) as instance:
         try:
-            yield Walk(home, defs, instance, narrator)
+            yield Walk(home, defs, instance, narrator, allow_unpinned)
         except Blocked as blocked:
             fail(str(blocked))
         finally:
@@ -235,6 +246,15 @@ def _walk(road: Road, configs: list[str]) -> None:
     dataset = road.cut()
     for config in configs:
         road.experiment(dataset, config)
+    if reasons := road.why_unpinned(dataset, configs[0]):
+        console.print(
+            f"{dataset} × {configs[0]} is [bold]unpinned[/], so it is not released: "
+            f"{escape('; '.join(reasons))}. Mend that, e.g. commit, and run without "
+            "--allow-unpinned: it trains anew.\n"
+            f"report  {escape(str(road.home.report(dataset, configs[0]) / 'report.html'))}",
+            soft_wrap=True,
+        )
+        return
     release = road.release(dataset, configs[0])
     if road.materialized == 0:
         console.print("[bold green]All is up to date:[/] nothing was computed.")

@@ -44,6 +44,7 @@ def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                 "diff",
                 "checkout",
                 "export",
+                "preflight",
                 "verify",
                 "gc",
                 "push",
@@ -76,6 +77,14 @@ def test_to_run_on_an_empty_home_says_what_to_do() -> None:
     result = runner.invoke(app, ["run"])
     assert result.exit_code == 1
     assert "import one" in result.output.replace("\n", " ")
+
+
+def test_preflight_on_an_empty_home_says_what_to_do() -> None:
+    assert "import one" in runner.invoke(app, ["preflight"]).output.replace("\n", " ")
+    assert runner.invoke(app, ["import", "synthetic", "--tiles", "1"]).exit_code == 0
+    result = runner.invoke(app, ["preflight"])
+    assert result.exit_code == 1
+    assert "holds no dataset version yet: defect-assets run makes one" in result.output
 
 
 def test_to_serve_before_a_release_says_what_to_do() -> None:

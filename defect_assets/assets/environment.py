@@ -1,35 +1,32 @@
 """What results depend on beside the data: the environment and the configurations."""
 
-from typing import Any
-
 import dagster as dg
 
 from defect_assets.assets.publishing import OWNERS, record_of, ref_of, refuse, result_of
 from defect_assets.home import CONFIGS, LOCK
 from defect_assets.partitions import configs
 from defect_assets.registry.code import code_version
-from defect_assets.registry.environment import current_environment, drift, record_environment
+from defect_assets.registry.configs import digest_of_config, values_of
+from defect_assets.registry.environment import (
+    current_environment,
+    digest_of_environment,
+    drift,
+    record_environment,
+)
 from defect_assets.resources import HomeResource
 from defect_assets.settings import SettingsError, read_settings
-from defect_assets.store import Digest, canonical_json, digest_of
+from defect_assets.store import Digest
 from defect_assets.training.config import TrainingConfig
 
 
 def environment_digest() -> Digest:
     """Return the data version that ``python_environment`` has now."""
-    return digest_of(canonical_json(current_environment(LOCK).model_dump(mode="json")))
+    return digest_of_environment(LOCK)
 
 
 def config_digest(config: str) -> Digest:
     """Return the data version that ``training_config`` has now."""
-    return digest_of(
-        canonical_json(_values(read_settings(CONFIGS / f"{config}.yaml", TrainingConfig)))
-    )
-
-
-def _values(config: TrainingConfig) -> dict[str, Any]:
-    """Return what decides the training: all but the notes."""
-    return config.model_dump(mode="json", exclude={"notes"})
+    return digest_of_config(read_settings(CONFIGS / f"{config}.yaml", TrainingConfig))
 
 
 @dg.asset(
@@ -83,7 +80,7 @@ def training_config(context: dg.AssetExecutionContext, home: HomeResource) -> dg
     except SettingsError as error:
         raise refuse(error) from error
     store = home.open().store()
-    values = _values(config)
+    values = values_of(config)
     record = record_of(context, store.objects.put_json(values), parents={})
     store.publish(ref_of(record), record)
     return result_of(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from defect_assets.assets.clearance import Clearance, cleared
 from defect_assets.assets.dataset import dataset_split
 from defect_assets.assets.environment import python_environment, training_config
 from defect_assets.assets.publishing import (
@@ -23,9 +24,12 @@ from defect_assets.dataset.snapshot import Snapshot, read_snapshot
 from defect_assets.dataset.split import PARTS, Split, read_part, read_split
 from defect_assets.dataset.split import REF as SPLITS
 from defect_assets.evaluation.report import PAGE_TEMPLATE
+from defect_assets.home import PROJECT, Home
 from defect_assets.inference.images import encode_png
 from defect_assets.partitions import experiment_of, experiments
 from defect_assets.registry.code import code_version
+from defect_assets.registry.pinning import mark, why_unpinned
+from defect_assets.registry.plan import Plan
 from defect_assets.resources import HomeResource
 from defect_assets.store import Digest, Store, canonical_json, digest_of
 from defect_assets.store.objects import write_tree
@@ -47,6 +51,8 @@ class TrainingRun(dg.Config):
     """Machines."""
     checkpoint_minutes: float = 2
     """How often the state is saved, from which an interrupted training goes on."""
+    allow_unpinned: bool = False
+    """Train though preflight finds that nobody could look up what with; never to be released."""
 
     @property
     def hardware(self) -> "Hardware":
@@ -76,6 +82,15 @@ def trained_model(
 
     Trained on the train split; thresholds chosen on the validation split.
     """
+    place = home.open()
+    plan = Plan(PROJECT, place.store(), place.root, *experiment_of(context), config.accelerator)
+    with cleared(context, plan, config.allow_unpinned) as clearance:
+        return _train(context, place, config, clearance)
+
+
+def _train(
+    context: dg.AssetExecutionContext, place: Home, config: TrainingRun, clearance: Clearance
+) -> dg.MaterializeResult:
     # PyTorch takes seconds to import; only those who train should wait for it.
     from defect_assets.evaluation.curves import plot_history
     from defect_assets.training.checkpoint import Checkpoint
@@ -83,7 +98,6 @@ def trained_model(
     from defect_assets.training.loop import Progress, TrainingDiverged
     from defect_assets.training.monitor import TensorBoard, draw_preview
 
-    place = home.open()
     store = place.store()
     dataset, config_id = experiment_of(context)
     split_digest, split, snapshot = read_split_of(store, dataset)
@@ -136,8 +150,12 @@ def trained_model(
     finally:
         board.close()
     record = record_of(
-        context, store.objects.put_tree(model.files), parents=parents, details=model.record
+        context,
+        store.objects.put_tree(model.files),
+        parents=parents,
+        details={**model.record, **clearance.details},
     )
+    clearance.confirm()
     store.publish(ref_of(record), record)
     checkpoint.remove()
     return result_of(
@@ -146,6 +164,7 @@ def trained_model(
             "validation Dice": round(model.history[-1].val_dice, 4),
             "curves": picture(plot_history(_points(model.history)), "training curves"),
             "run": dg.MetadataValue.json(model.record),
+            **clearance.metadata,
         },
     )
 
@@ -208,6 +227,7 @@ def evaluation_report(
             "dataset_split": split_digest,
             **environment_of(store),
         },
+        details=mark(why_unpinned(model)),
     )
     store.publish(ref_of(record), record)
     folder = place.report(dataset, config_id)

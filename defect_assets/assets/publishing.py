@@ -8,6 +8,7 @@ import dagster as dg
 
 from defect_assets.partitions import published_as
 from defect_assets.registry.code import commit
+from defect_assets.registry.pinning import why_unpinned
 from defect_assets.store import Digest, Record, Store
 
 OWNERS = ["team:vision"]
@@ -45,9 +46,11 @@ def environment_of(store: Store) -> dict[str, Digest]:
 
 def result_of(record: Record, metadata: Mapping[str, Any]) -> dg.MaterializeResult:
     """Return what Dagster is told: the content's digest as data version, and metadata."""
+    told = {"digest": record.content, "commit": record.commit or "none"}
+    if reasons := why_unpinned(record):
+        told["unpinned"] = "; ".join(reasons)
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(record.content),
-        metadata={"digest": record.content, "commit": record.commit or "none", **metadata},
+        data_version=dg.DataVersion(record.content), metadata={**told, **metadata}
     )
 
 

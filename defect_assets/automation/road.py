@@ -22,6 +22,7 @@ from defect_assets.dataset.snapshot import latest_version, versions
 from defect_assets.home import Home, HomeError
 from defect_assets.partitions import batches, datasets, experiment_key, published_as, releases
 from defect_assets.registry.packaging import bento_folder
+from defect_assets.registry.pinning import why_unpinned
 from defect_assets.registry.releases import Release, find_release, next_release
 from defect_assets.registry.releases import releases as all_releases
 from defect_assets.settings import SettingsError
@@ -64,6 +65,8 @@ class Road:
     defs: dg.Definitions
     instance: dg.DagsterInstance
     narrator: Narrator
+    allow_unpinned: bool = False
+    """Whether to train what preflight would refuse as unpinned; it is not released."""
     materialized: int = 0
     """How many partitions were materialized."""
 
@@ -121,8 +124,13 @@ class Road:
             raise Blocked(str(error)) from error
         self._refresh("dataset_split", dataset)
         key = experiment_key(dataset, config)
-        self._refresh("trained_model", key)
+        run = {"allow_unpinned": self.allow_unpinned}
+        self._refresh("trained_model", key, {"ops": {"trained_model": {"config": run}}})
         self._refresh("evaluation_report", key)
+
+    def why_unpinned(self, dataset: str, config: str) -> list[str]:
+        """Return why an experiment's model cannot be released; none: it is pinned."""
+        return why_unpinned(self.home.store().record(f"experiments/{dataset}/{config}"))
 
     def release(self, dataset: str, config: str) -> Release:
         """Release an experiment, unless this very model is released already, and pack it."""
@@ -171,8 +179,12 @@ class Road:
         self, asset: str, partition: str | None, run_config: dict[str, Any] | None = None
     ) -> None:
         why = why_stale(self.instance, self.defs, asset, partition)
-        if why is None and self.home.store().refs.get(published_as(asset, partition)) is None:
-            why = "no longer in the store"
+        if why is None:
+            record = self.home.store().record(published_as(asset, partition))
+            if record is None:
+                why = "no longer in the store"
+            elif why_unpinned(record) and not self.allow_unpinned:
+                why = "it was trained unpinned"
         if why is None and asset == "dataset_split" and self._is_torn(partition):
             why = "its check failed"
         if why:

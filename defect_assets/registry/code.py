@@ -2,10 +2,11 @@
 
 import ast
 import hashlib
-import subprocess
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+
+from defect_assets.registry.checkout import NoCheckout, read_checkout
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -32,20 +33,13 @@ def code_version(*modules: str, files: Iterable[Path] = ()) -> str:
     return hasher.hexdigest()[:16]
 
 
-@cache
 def commit() -> str:
-    """Return the checkout's commit, ``+`` where files changed since; empty without git."""
+    """Return the checkout's commit, ``+`` where files changed since; empty without one."""
     try:
-        head = _git("rev-parse", "HEAD")
-        return head + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.CalledProcessError):
+        checkout = read_checkout(_PACKAGE.parent)
+    except NoCheckout:
         return ""
-
-
-def _git(*arguments: str) -> str:
-    return subprocess.run(
-        ["git", *arguments], cwd=_PACKAGE, check=True, capture_output=True, text=True
-    ).stdout.strip()
+    return checkout.commit + ("+" if checkout.changed else "")
 
 
 def _closure(modules: tuple[str, ...]) -> set[Path]:

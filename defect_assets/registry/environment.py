@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from defect_assets.store import Digest, Store, digest_of
+from defect_assets.store import Digest, Store, canonical_json, digest_of
 
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)(?:\s*;\s*([^\\]+?))?\s*\\?$", re.M)
 
@@ -50,6 +50,11 @@ def current_environment(lock: Path) -> Environment:
         lock=digest_of(lock.read_bytes()),
         packages=packages,
     )
+
+
+def digest_of_environment(lock: Path) -> Digest:
+    """Return the data version of ``python_environment`` for the environment of this process."""
+    return digest_of(canonical_json(current_environment(lock).model_dump(mode="json")))
 
 
 def record_environment(store: Store, lock: Path) -> Digest:

@@ -6,6 +6,7 @@ from defect_assets.dataset.version import Bump, Version
 from defect_assets.errors import UserError
 from defect_assets.evaluation.metrics import Metrics
 from defect_assets.evaluation.report import Report
+from defect_assets.registry.pinning import why_unpinned
 from defect_assets.store import Digest, Store, short
 
 REF = "releases/"
@@ -83,21 +84,28 @@ def release(store: Store, release_id: str, dataset: str, config: str) -> Release
     Raises
     ------
     ReleaseRefused
-        If the version is not a new one, or the experiment was not evaluated as it stands now.
+        If the version is not a new one, the experiment was trained unpinned, or it was not
+        evaluated as it stands now.
     """
     expected = next_release(store)
     if Version.parse(release_id) < Version.parse(expected):
         raise ReleaseRefused(f"{release_id} cannot be released: the next version is {expected}")
     experiment = f"{dataset}/{config}"
-    bundle = store.content(f"experiments/{experiment}")
-    evaluation = store.content(f"reports/{experiment}")
-    if bundle is None or evaluation is None:
+    model = store.record(f"experiments/{experiment}")
+    evaluation = store.record(f"reports/{experiment}")
+    if model is None or evaluation is None:
         raise ReleaseRefused(
-            f"{dataset} × {config} has no {'model' if bundle is None else 'evaluation'}: "
-            f"materialize {'trained_model' if bundle is None else 'evaluation_report'} first"
+            f"{dataset} × {config} has no {'model' if model is None else 'evaluation'}: "
+            f"materialize {'trained_model' if model is None else 'evaluation_report'} first"
         )
-    report = Report.model_validate_json(store.objects.get_tree(evaluation)["report.json"])
-    if report.bundle != bundle:
+    if reasons := why_unpinned(model):
+        raise ReleaseRefused(
+            f"{dataset} × {config} was trained unpinned, which is never released "
+            f"({'; '.join(reasons)}): mend that, e.g. commit, then run again without "
+            "--allow-unpinned: it trains anew"
+        )
+    report = Report.model_validate_json(store.objects.get_tree(evaluation.content)["report.json"])
+    if report.bundle != model.content or why_unpinned(evaluation):
         raise ReleaseRefused(
             f"{dataset} × {config} was trained again since it was evaluated: "
             "materialize evaluation_report first"
@@ -109,8 +117,8 @@ def release(store: Store, release_id: str, dataset: str, config: str) -> Release
         )
     return Release(
         id=release_id,
-        bundle=bundle,
-        report=evaluation,
+        bundle=model.content,
+        report=evaluation.content,
         dataset=dataset,
         config=config,
         metrics=report.test,

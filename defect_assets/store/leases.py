@@ -84,8 +84,8 @@ class LeasingBackend:
             key = f"{LEASES}/writers/{uuid.uuid4()}"
             deadline = time.monotonic() + PATIENCE
             while True:
-                self.inner.create(key, _signature())
-                if not _lives(_read(self.inner, COLLECTING)):
+                self.inner.create(key, signature())
+                if not _lives(read_mark(self.inner, COLLECTING)):
                     break
                 self.inner.delete(key)
                 if time.monotonic() > deadline:
@@ -109,19 +109,19 @@ def collecting(backend: Backend) -> Iterator[None]:
     StoreBusy
         If there are any, or another collector.
     """
-    while not backend.create(COLLECTING, _signature()):
-        left = _read(backend, COLLECTING)
+    while not backend.create(COLLECTING, signature()):
+        left = read_mark(backend, COLLECTING)
         if _lives(left):
             raise StoreBusy(f"garbage is being collected in {backend} already")
         # By one that died. Of two that find this out at once, one goes on.
-        if left is not None and backend.swap(COLLECTING, left, _signature()):
+        if left is not None and backend.swap(COLLECTING, left, signature()):
             break
     try:
         for entry in list(backend.entries(f"{LEASES}/writers")):
-            lease = _read(backend, entry.key)
+            lease = read_mark(backend, entry.key)
             if _lives(lease):
                 raise StoreBusy(
-                    f"{_who(lease)} is writing to {backend}: wait until it is "
+                    f"{who(lease)} is writing to {backend}: wait until it is "
                     "done. What another machine left when it died is ignored after a day"
                 )
             if not _is_own(lease):
@@ -131,54 +131,59 @@ def collecting(backend: Backend) -> Iterator[None]:
         backend.delete(COLLECTING)
 
 
-def _signature() -> bytes:
-    signature = {
+def signature(**more: str) -> bytes:
+    """Return a mark by which others can tell who left it, and whether that process still lives."""
+    mark = {
         "host": socket.gethostname(),
         "boot": _boot(),
         "pid": os.getpid(),
         "started": _started(os.getpid()),
         "at": time.time(),
+        **more,
     }
-    return json.dumps(signature).encode()
+    return json.dumps(mark).encode()
 
 
-def _read(backend: Backend, key: str) -> bytes | None:
+def read_mark(backend: Backend, key: str) -> bytes | None:
+    """Return the mark under a key, or None."""
     try:
         return backend.read(key)
     except NotInStore:
         return None
 
 
-def _who(lease: bytes | None) -> str:
+def who(lease: bytes | None) -> str:
+    """Say who left a mark."""
     try:
-        signature = json.loads(lease or b"")
+        left = json.loads(lease or b"")
     except ValueError:
         return "someone"
-    return f"process {signature['pid']} on {signature['host']}"
+    return f"process {left['pid']} on {left['host']}"
 
 
 def _lives(lease: bytes | None) -> bool:
     """Tell whether there is a lease, and whether another who left it may still be there."""
-    if lease is None:
-        return False
+    return lease is not None and not _is_own(lease) and may_live(lease)
+
+
+def may_live(mark: bytes) -> bool:
+    """Tell whether the process that left a mark, this one included, may still be there."""
     try:
-        signature = json.loads(lease)
+        left = json.loads(mark)
     except ValueError:
         return True
-    if _is_own(lease):
-        return False
     boot = _boot()
-    if boot and (signature["host"], signature["boot"]) == (socket.gethostname(), boot):
-        return bool(_started(signature["pid"]) == signature["started"])
-    return bool(time.time() - signature["at"] < VALID)
+    if boot and (left["host"], left["boot"]) == (socket.gethostname(), boot):
+        return bool(_started(left["pid"]) == left["started"])
+    return bool(time.time() - left["at"] < VALID)
 
 
 def _is_own(lease: bytes | None) -> bool:
     try:
-        signature, own = json.loads(lease or b""), json.loads(_signature())
+        left, own = json.loads(lease or b""), json.loads(signature())
     except ValueError:
         return False
-    return all(signature[name] == own[name] for name in ("host", "boot", "pid", "started"))
+    return all(left[name] == own[name] for name in ("host", "boot", "pid", "started"))
 
 
 def _boot() -> str:

@@ -1,7 +1,7 @@
 """Finding what is damaged in a store, telling what that touches, and mending it."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -108,6 +108,33 @@ def verify(
     return Verification(
         len(chosen) + len(inventory.refs), total, _with_consequences(inventory, damages)
     )
+
+
+def missing_or_damaged(
+    store: Store, names: Iterable[str], but: Iterable[Digest] = ()
+) -> list[Damage]:
+    """Find what is missing or damaged of all that some names lead to, without reading images.
+
+    Values and tables are read and hashed; of what lies in packs it is looked whether the pack is
+    there. To read them as well is `verify`'s work, and that of whoever uses them.
+
+    Parameters
+    ----------
+    store
+        The store.
+    names
+        Where to begin.
+    but
+        What is not followed, nor is what only it leads to.
+    """
+    inventory = Inventory(store)
+    reached = inventory.reached(names, but)
+    tables = (_check(store, key, {}) for key in reached.keys if key.startswith(TABLES))
+    damages = [damage for damage in tables if damage]
+    for what, by in reached.missing.items():
+        reason = "it cannot be read" if what == by else f"it is gone, and {by} mentions it"
+        damages.append(Damage(what, reason))
+    return damages
 
 
 def repair(store: Store, source: Store, damage: Damage) -> bool:

@@ -1,5 +1,6 @@
 """The assets in a real Dagster instance, on a small synthetic line and a small network."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,12 +9,17 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from defect_assets.assets import environment
+from defect_assets.assets import environment, experiment
 from defect_assets.automation.road import Blocked, Road
 from defect_assets.home import Home
 from defect_assets.partitions import experiment_key, published_as
+from defect_assets.registry.pinning import why_unpinned
+from defect_assets.store import Store
+from defect_assets.store.leases import signature
+from defect_assets.store.reservations import reserve
 from definitions import defs
-from tests.conftest import deliver
+from tests.checkouts import commit_all
+from tests.conftest import PROJECT, deliver
 
 CONFIG = {
     "notes": "for tests",
@@ -22,6 +28,8 @@ CONFIG = {
     "steps": 30,
     "sampling": {"batch_size": 4},
 }
+
+EXPERIMENT = experiment_key("DS-1.0.0", "C-01")
 
 
 @pytest.fixture
@@ -32,10 +40,17 @@ def instance(home: Home) -> Iterator[dg.DagsterInstance]:
 
 @pytest.fixture
 def configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "configs"
-    folder.mkdir()
+    """The configurations of a checkout of their own, committed: what preflight looks at."""
+    project = tmp_path / "checkout"
+    folder = project / "configs"
+    folder.mkdir(parents=True)
     (folder / "C-01.yaml").write_text(yaml.safe_dump(CONFIG))
+    for name in ("pyproject.toml", "requirements.lock", "defect_assets/__init__.py"):
+        (project / name).parent.mkdir(exist_ok=True)
+        shutil.copy(PROJECT / name, project / name)
+    commit_all(project)
     monkeypatch.setattr(environment, "CONFIGS", folder)
+    monkeypatch.setattr(experiment, "PROJECT", project)
     return folder
 
 
@@ -59,6 +74,19 @@ class Platform:
             run_config={"ops": {asset: {"config": config}}} if config else None,
             raise_on_error=False,
         )
+
+    def prepare(self) -> Store:
+        """Do all that comes before the training; return the store."""
+        deliver(self.home.inbox, "first", 1, 16)
+        for asset, partition in [
+            ("python_environment", None),
+            ("raw_images", "first"),
+            ("dataset_manifest", "DS-1.0.0"),
+            ("dataset_split", "DS-1.0.0"),
+            ("training_config", "C-01"),
+        ]:
+            assert self.materialize(asset, partition).success, asset
+        return self.home.store()
 
     def version(self, asset: str, partition: str | None = None) -> str:
         records = self.instance.fetch_materializations(
@@ -99,15 +127,14 @@ def platform(
 
 def test_the_road_leaves_every_digest_in_dagster_and_in_the_store(platform: Platform) -> None:
     deliver(platform.home.inbox, "first", 1, 16)
-    experiment = experiment_key("DS-1.0.0", "C-01")
     road = [
         ("python_environment", None, "environment"),
         ("raw_images", "first", "batches/first"),
         ("dataset_manifest", "DS-1.0.0", "datasets/DS-1.0.0"),
         ("dataset_split", "DS-1.0.0", "splits/DS-1.0.0"),
         ("training_config", "C-01", "configs/C-01"),
-        ("trained_model", experiment, "experiments/DS-1.0.0/C-01"),
-        ("evaluation_report", experiment, "reports/DS-1.0.0/C-01"),
+        ("trained_model", EXPERIMENT, "experiments/DS-1.0.0/C-01"),
+        ("evaluation_report", EXPERIMENT, "reports/DS-1.0.0/C-01"),
         ("model_release", "v0.1.0", "releases/v0.1.0"),
         ("defect_bento", "v0.1.0", "bentos/v0.1.0"),
     ]
@@ -165,8 +192,6 @@ def test_a_delivery_that_changed_after_it_was_taken_is_reported(platform: Platfo
 
 
 def test_a_batch_outlives_its_delivery(platform: Platform) -> None:
-    import shutil
-
     folder = deliver(platform.home.inbox, "first", 1, 2)
     assert platform.materialize("raw_images", "first").success
     before = platform.version("raw_images", "first")
@@ -181,7 +206,7 @@ def test_a_batch_outlives_its_delivery(platform: Platform) -> None:
         ("raw_images", "ghost", "there is no delivery ghost"),
         ("dataset_manifest", "DS-1.0.0", "materialize raw_images first"),
         ("dataset_split", "DS-1.0.0", "there is no dataset DS-1.0.0"),
-        ("trained_model", experiment_key("DS-1.0.0", "C-01"), "materialize dataset_split first"),
+        ("trained_model", EXPERIMENT, "there is no dataset DS-1.0.0"),
         ("model_release", "v0.1.0", "nothing was evaluated yet"),
         ("defect_bento", "v0.1.0", "materialize model_release first"),
     ],
@@ -193,37 +218,96 @@ def test_a_step_too_early_says_what_comes_first(
 
 
 def test_a_model_is_not_tested_on_what_it_may_have_seen(platform: Platform) -> None:
-    deliver(platform.home.inbox, "first", 1, 16)
-    experiment = experiment_key("DS-1.0.0", "C-01")
-    for asset, partition in [
-        ("raw_images", "first"),
-        ("dataset_manifest", "DS-1.0.0"),
-        ("dataset_split", "DS-1.0.0"),
-        ("training_config", "C-01"),
-        ("trained_model", experiment),
-    ]:
-        assert platform.materialize(asset, partition).success
-    store = platform.home.store()
+    store = platform.prepare()
+    assert platform.materialize("trained_model", EXPERIMENT).success
     record = store.record("splits/DS-1.0.0")
     assert record is not None
     other = store.objects.get_json(record.content)
     other["policy"]["seed"] = 99
     moved = record.model_copy(update={"content": store.objects.put_json(other)})
     store.publish("splits/DS-1.0.0", moved)
-    said = failure(platform.materialize("evaluation_report", experiment)).description
+    said = failure(platform.materialize("evaluation_report", EXPERIMENT)).description
     assert "may have seen what is now for testing: materialize trained_model first" in said
 
 
 def test_too_few_parts_are_refused_before_the_training(platform: Platform) -> None:
     deliver(platform.home.inbox, "first", 1, 2)
+    platform.materialize("python_environment")
     platform.materialize("raw_images", "first")
     platform.materialize("dataset_manifest", "DS-1.0.0")
     platform.materialize("dataset_split", "DS-1.0.0")
     platform.materialize("training_config", "C-01")
-    said = failure(
-        platform.materialize("trained_model", experiment_key("DS-1.0.0", "C-01"))
-    ).description
+    said = failure(platform.materialize("trained_model", EXPERIMENT)).description
     assert "no images for test: 2 parts are too few" in said
+
+
+def test_what_is_not_pinned_is_not_trained_unless_to_explore(
+    platform: Platform, configs: Path
+) -> None:
+    store = platform.prepare()
+    stray = configs.parent / "defect_assets" / "stray.py"
+    stray.write_text("")
+    said = failure(platform.materialize("trained_model", EXPERIMENT)).description
+    assert "defect_assets/stray.py" in said
+    assert "git add and git commit" in said
+    assert "allow_unpinned" in said
+    assert store.content("experiments/DS-1.0.0/C-01") is None
+
+    explored = platform.materialize("trained_model", EXPERIMENT, {"allow_unpinned": True})
+    assert platform.materialize("evaluation_report", EXPERIMENT).success
+    [event] = explored.asset_materializations_for_node("trained_model")
+    assert "stray.py" in str(event.metadata["unpinned"].value)
+    assert "✗ the code is a clean commit" in str(event.metadata["preflight"].value)
+    for name in ("experiments/DS-1.0.0/C-01", "reports/DS-1.0.0/C-01"):
+        [reason] = why_unpinned(store.record(name))
+        assert "stray.py" in reason
+    said = failure(platform.materialize("model_release", "v0.1.0")).description
+    assert "trained unpinned, which is never released" in said
+    assert "stray.py" in said
+
+    stray.unlink()
+    bundle = store.content("experiments/DS-1.0.0/C-01")
+    pinned = platform.materialize("trained_model", EXPERIMENT)
+    [event] = pinned.asset_materializations_for_node("trained_model")
+    assert "unpinned" not in event.metadata
+    assert store.content("experiments/DS-1.0.0/C-01") == bundle  # nothing but its record changed
+    assert why_unpinned(store.record("experiments/DS-1.0.0/C-01")) == []
+    said = failure(platform.materialize("model_release", "v0.1.0")).description
+    assert "materialize evaluation_report first" in said
+    assert platform.materialize("evaluation_report", EXPERIMENT).success
+    assert platform.materialize("model_release", "v0.1.0").success
+
+
+def test_what_cannot_be_trained_is_refused_to_explorers_too(platform: Platform) -> None:
+    store = platform.prepare()
+    store.backend.delete("refs/configs/C-01")
+    result = platform.materialize("trained_model", EXPERIMENT, {"allow_unpinned": True})
+    assert "C-01 is not in the store" in failure(result).description
+
+
+def test_an_experiment_is_trained_by_one_at_a_time(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = platform.prepare()
+    name = "experiments/DS-1.0.0/C-01"
+    with reserve(store.backend, name, "another run"):
+        said = failure(platform.materialize("trained_model", EXPERIMENT)).description
+        assert f"is making {name}" in said
+    assert platform.materialize("trained_model", EXPERIMENT).success
+    assert list(store.backend.entries("leases/reservations")) == []
+
+    before = store.refs.get(name)
+
+    def lose() -> None:
+        """What happens where others think that this machine died."""
+        [entry] = store.backend.entries("leases/reservations")
+        store.backend.delete(entry.key)
+        store.backend.create(entry.key, signature(run="theirs"))
+
+    monkeypatch.setattr(experiment, "environment_of", lambda store: lose() or {})
+    said = failure(platform.materialize("trained_model", EXPERIMENT)).description
+    assert "this run lost its reservation" in said
+    assert store.refs.get(name) == before
 
 
 def test_a_delivery_still_being_copied_is_not_taken(platform: Platform) -> None:

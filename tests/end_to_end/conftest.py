@@ -1,4 +1,7 @@
-"""A copy of the checkout with a small network, in which the demo was run as a user runs it."""
+"""A committed copy of the checkout with a small network, in which the demo was run as users do.
+
+Committed, because nothing else is trained into a release, and the developer's may not be.
+"""
 
 import os
 import random
@@ -17,9 +20,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.checkouts import commit_all
 from tests.conftest import PROJECT
 
 SHIPPED = [
+    ".gitignore",
     "defect_assets",
     "bento",
     "configs",
@@ -65,8 +70,10 @@ class Checkout:
         return result
 
     def configure(self, **changes: object) -> None:
+        """Change the configuration, and commit it."""
         path = self.root / "configs" / "C-01.yaml"
         path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | changes))
+        commit_all(self.root)
 
     @contextmanager
     def background(

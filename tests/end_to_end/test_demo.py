@@ -1,5 +1,6 @@
 """The whole road as a user takes it: one command, then again, then after a change."""
 
+import json
 import re
 import shutil
 import signal
@@ -142,3 +143,73 @@ def test_what_was_interrupted_goes_on_where_it_stopped(
     assert "interrupted; run the same command again to go on" in rest
     checkout.configure(steps=30)
     assert _materialized(checkout.cli("demo").stdout)[:2] == ["training_config", "trained_model"]
+
+
+def test_a_training_that_was_killed_is_taken_over(
+    demo: Checkout, copy_checkout: Callable[[], Checkout]
+) -> None:
+    checkout = copy_checkout()
+    shutil.copytree(demo.home, checkout.home)
+    checkout.configure(steps=100_000)
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "defect_assets", "run"],
+        cwd=checkout.root,
+        env=checkout.environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "training on" in line:
+            break
+    refused = checkout.cli("preflight", check=False)
+    assert refused.returncode == 1
+    assert f"process {process.pid} on " in refused.stdout
+    process.kill()
+    process.communicate()
+    assert "✓ nobody else is training it" in checkout.cli("preflight").stdout
+    checkout.configure(steps=30)
+    output = checkout.cli("run").stdout
+    assert f"taken over from process {process.pid} on " in output
+    assert "v0.2.0" in output
+
+
+def test_what_was_explored_is_released_once_it_is_committed(
+    demo: Checkout, copy_checkout: Callable[[], Checkout]
+) -> None:
+    checkout = copy_checkout()
+    shutil.copytree(demo.home, checkout.home)
+    assert _materialized(checkout.cli("run", "--allow-unpinned").stdout) == []  # all is pinned
+
+    config = checkout.root / "configs" / "C-01.yaml"
+    config.write_text(config.read_text().replace("steps: 150", "steps: 30"))
+    refused = checkout.cli("run", check=False)
+    assert refused.returncode == 1
+    assert "configs/C-01.yaml is not committed as it is" in refused.stderr
+    assert "mend it: git add configs/C-01.yaml && git commit" in refused.stderr
+    assert "--allow-unpinned" in refused.stderr
+
+    explored = checkout.cli("run", "--allow-unpinned").stdout
+    assert _materialized(explored) == ["trained_model", "evaluation_report"]
+    assert "is unpinned, so it is not released" in explored
+    assert "v0.2.0" not in explored
+    assert _materialized(checkout.cli("run", "--allow-unpinned").stdout) == []
+    assert checkout.cli("run", check=False).returncode == 1
+    found = json.loads(checkout.cli("preflight", "--json", check=False).stdout)
+    assert [f["checked"] for f in found if f["wrong"]] == [
+        "the code is a clean commit",
+        "the configuration is committed and recorded",
+    ]
+
+    checkout.configure()
+    assert "✗" not in checkout.cli("preflight").stdout
+    output = checkout.cli("run").stdout
+    assert "trained_model DS-1.1.0 × C-01 (it was trained unpinned)" in output
+    assert _materialized(output) == [
+        "trained_model",
+        "evaluation_report",
+        "model_release",
+        "defect_bento",
+    ]
+    assert "v0.2.0" in output
+    assert "All is up to date" in checkout.cli("run").stdout

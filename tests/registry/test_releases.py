@@ -84,6 +84,22 @@ def test_what_was_trained_again_since_is_not_released(store: Store) -> None:
         release(store, "v0.1.0", "DS-1.0.0", "C-01")
 
 
+def test_what_was_trained_unpinned_is_not_released_until_it_is_trained_anew(store: Store) -> None:
+    bundle = _experiment(store)
+    model, report = "experiments/DS-1.0.0/C-01", "reports/DS-1.0.0/C-01"
+    evaluation = store.content(report) or ""
+    unpinned = {"details": {"unpinned": ["not committed: a.py"]}}
+    store.publish(model, Record(asset="x", content=bundle, **unpinned))
+    store.publish(report, Record(asset="x", content=evaluation, **unpinned))
+    with pytest.raises(ReleaseRefused, match=r"trained unpinned, .*a\.py.*it trains anew"):
+        release(store, "v0.1.0", "DS-1.0.0", "C-01")
+    store.publish(model, Record(asset="x", content=bundle))
+    with pytest.raises(ReleaseRefused, match="materialize evaluation_report first"):
+        release(store, "v0.1.0", "DS-1.0.0", "C-01")
+    store.publish(report, Record(asset="x", content=evaluation))
+    assert release(store, "v0.1.0", "DS-1.0.0", "C-01").bundle == bundle
+
+
 def test_a_test_without_a_defect_is_no_evidence(store: Store) -> None:
     _experiment(store, truth=np.zeros((5, 6), np.uint8))
     with pytest.raises(ReleaseRefused, match="without a single defect"):

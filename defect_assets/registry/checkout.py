@@ -1,0 +1,63 @@
+"""The checkout that the code runs from, as git sees it. Nothing else asks git."""
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from defect_assets.errors import UserError
+
+READ = ("defect_assets", "configs")
+"""Folders whose files are imported or read: there, what git does not know counts as a change."""
+
+
+class NoCheckout(UserError):
+    """The code does not run from a commit; the message says why."""
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A commit, and what differs from it in the working tree."""
+
+    commit: str
+    files: frozenset[str]
+    """What the commit holds, by path below the checkout."""
+    changed: tuple[str, ...]
+    """Its files that were changed or removed, and new ones in the folders of `READ`; sorted."""
+
+    def holds(self, file: str) -> bool:
+        """Tell whether a file is in the commit, and as it is in the working tree."""
+        return file in self.files and file not in self.changed
+
+
+def read_checkout(folder: Path) -> Checkout:
+    """Return the commit that a folder with this package is a checkout of.
+
+    Raises
+    ------
+    NoCheckout
+        If there is none: no git, no repository, no commit, or one of something else, as where
+        the package is installed below another project.
+    """
+    head = _git(folder, "rev-parse", "--verify", "HEAD").strip()
+    files = frozenset(_names(folder, "ls-tree", "-r", "--name-only", "-z", "HEAD"))
+    if "defect_assets/__init__.py" not in files:
+        raise NoCheckout(f"git does not know the code in {folder}")
+    changed = _names(folder, "diff", "--relative", "--name-only", "-z", "HEAD")
+    new = _names(folder, "ls-files", "--others", "--exclude-standard", "-z", "--", *READ)
+    return Checkout(head, files, tuple(sorted({*changed, *new})))
+
+
+def _names(folder: Path, *arguments: str) -> list[str]:
+    return [name for name in _git(folder, *arguments).split("\0") if name]
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    try:
+        return subprocess.run(
+            ["git", *arguments], cwd=folder, check=True, capture_output=True, text=True
+        ).stdout
+    except OSError as error:
+        raise NoCheckout(f"git cannot be run: {error.strerror}") from error
+    except subprocess.CalledProcessError as error:
+        said = (error.stderr.strip().splitlines() or ["nothing"])[0]
+        raise NoCheckout(f"{folder} is not a checkout of a commit, git says: {said}") from error
