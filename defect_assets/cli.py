@@ -16,7 +16,13 @@ from rich.markup import escape
 from defect_assets.commands import data, stores, training
 from defect_assets.commands.errors import errors, fail
 from defect_assets.commands.imports import deliver_synthetic, imports
-from defect_assets.console import ConsoleNarrator, console, example_image, summarize
+from defect_assets.console import (
+    ConsoleNarrator,
+    console,
+    example_image,
+    show_crossvalidation,
+    summarize,
+)
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
@@ -127,6 +133,31 @@ def run(
         default_home().description()  # before anything is made of a home that is none
         with _road(allow_unpinned) as road:
             _walk(road, config or ["C-01"])
+
+
+@app.command(name="cross-validate")
+def cross_validate(
+    config: Annotated[str, typer.Option(help="Training configuration, by its id.")] = "C-01",
+    at_once: Annotated[
+        int,
+        typer.Option(help="Folds to train at the same time, each in its own process.", min=1),
+    ] = 1,
+    allow_unpinned: Annotated[
+        bool, typer.Option("--allow-unpinned", help="Explore, as in `run`.")
+    ] = False,
+) -> None:
+    """Measure a configuration on every part of the newest dataset.
+
+    In each fold some parts are kept from training and tested, so that each part is tested once by
+    a model that never saw it. Takes as long as several trainings; an interrupted one goes on.
+    """
+    from defect_assets.home import default_home
+
+    with errors():
+        default_home().description()
+        with _road(allow_unpinned) as road:
+            road.take_in()
+            show_crossvalidation(road.cross_validate(road.cut(), config, at_once))
 
 
 @app.command()

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 if TYPE_CHECKING:
+    from defect_assets.evaluation.crossvalidation import CrossValidation
     from defect_assets.home import Home
     from defect_assets.registry.releases import Release
 
@@ -106,6 +107,30 @@ def summarize(home: Home, release: Release) -> None:
         f"  curl -F image=@{escape(example_image(home))} http://localhost:3000/analyze",
         soft_wrap=True,
     )
+
+
+def show_crossvalidation(result: CrossValidation) -> None:
+    """Print how good a configuration is, with 95 % intervals."""
+    m = result.pooled
+    scores = {
+        "Dice": ("dice", m.dice),
+        "macro Dice": ("macro_dice", m.macro_dice),
+        "region recall": ("region_recall", m.region_recall),
+        "image AUROC": ("image_auroc", m.image_auroc),
+        "false alarms": ("false_alarms", m.false_alarms),
+        "escapes": ("escapes", m.escapes),
+        **{name: (f"dice {name}", score.dice) for name, score in m.classes.items()},
+    }
+    console.print(
+        f"\n[bold]{result.dataset} × {result.config}[/], {len(result.folds)} folds: {m.images} "
+        f"images of {m.groups} parts, each tested by a model that never saw its part"
+    )
+    for title, (name, score) in scores.items():
+        low, high = result.intervals.get(name, (None, None))
+        console.print(
+            f"[dim]{escape(title):<14}[/]{_shown(score)}  [dim]{_shown(low)} – {_shown(high)}[/]"
+        )
+    console.print("[dim]95 % intervals, resampled by part[/]")
 
 
 def _shown(score: float | None, digits: int = 3) -> str:

@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from defect_assets.assets.clearance import Clearance, cleared
 from defect_assets.assets.dataset import dataset_split
 from defect_assets.assets.environment import python_environment, training_config
 from defect_assets.assets.experiment import TrainingRun, read_config, read_split_of
@@ -13,8 +14,10 @@ from defect_assets.assets.publishing import (
     result_of,
     rounded,
 )
+from defect_assets.home import PROJECT, Home
 from defect_assets.partitions import experiment_of, experiments
 from defect_assets.registry.code import code_version
+from defect_assets.registry.plan import Plan
 from defect_assets.resources import HomeResource
 from defect_assets.store import canonical_json, digest_of
 
@@ -42,12 +45,23 @@ def cross_validation(
     context: dg.AssetExecutionContext, home: HomeResource, config: CrossValidationRun
 ) -> dg.MaterializeResult:
     """How good a configuration is: each part is tested once, by a model that never saw it."""
+    place = home.open()
+    plan = Plan(PROJECT, place.store(), place.root, *experiment_of(context), config.accelerator)
+    with cleared(context, plan, config.allow_unpinned) as clearance:
+        return _cross_validate(context, place, config, clearance)
+
+
+def _cross_validate(
+    context: dg.AssetExecutionContext,
+    place: Home,
+    config: CrossValidationRun,
+    clearance: Clearance,
+) -> dg.MaterializeResult:
     from defect_assets.evaluation.crossvalidation import Fold, pool_folds
     from defect_assets.training.experiment import ConfigMismatch
     from defect_assets.training.folds import FoldJob, read_table, run_folds
     from defect_assets.training.loop import TrainingDiverged
 
-    place = home.open()
     store = place.store()
     dataset, config_id = experiment_of(context)
     split_digest, split, snapshot = read_split_of(store, dataset)
@@ -76,7 +90,10 @@ def cross_validation(
     try:
         for result in run_folds(store, place.url, jobs, config.at_once):
             record = record_of(
-                context, store.objects.put_json(result.model_dump(mode="json")), parents
+                context,
+                store.objects.put_json(result.model_dump(mode="json")),
+                parents,
+                clearance.details,
             )
             store.publish(f"{FOLDS}{dataset}/{config_id}/{result.fold}", record)
             done[result.fold] = result
@@ -95,7 +112,8 @@ def cross_validation(
         [read_table(store, fold.images) for fold in folds],
         list(training.class_map(snapshot.description.class_map).values()),
     )
-    record = record_of(context, store.objects.put_tree(files), parents)
+    record = record_of(context, store.objects.put_tree(files), parents, clearance.details)
+    clearance.confirm()
     store.publish(ref_of(record), record)
     names = ("dice", "macro_dice", "region_recall", "image_auroc", "false_alarms", "escapes")
     rows = "\n".join(
@@ -119,6 +137,7 @@ def cross_validation(
                     for f in folds
                 )
             ),
+            **clearance.metadata,
             "summary": dg.MetadataValue.json(summary.model_dump(mode="json", exclude={"folds"})),
         },
     )

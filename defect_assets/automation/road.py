@@ -19,6 +19,7 @@ from defect_assets.dataset.batch import named_batches
 from defect_assets.dataset.cut import CutRefused, pending
 from defect_assets.dataset.delivery import deliveries
 from defect_assets.dataset.snapshot import latest_version, versions
+from defect_assets.evaluation.crossvalidation import CrossValidation, read_crossvalidation
 from defect_assets.home import Home, HomeError
 from defect_assets.partitions import batches, datasets, experiment_key, published_as, releases
 from defect_assets.registry.packaging import bento_folder
@@ -118,15 +119,29 @@ class Road:
 
     def experiment(self, dataset: str, config: str) -> None:
         """Train a configuration on a snapshot and evaluate it."""
+        key = self._ready(dataset, config)
+        run = {"allow_unpinned": self.allow_unpinned}
+        self._refresh("trained_model", key, {"ops": {"trained_model": {"config": run}}})
+        self._refresh("evaluation_report", key)
+
+    def cross_validate(self, dataset: str, config: str, at_once: int) -> CrossValidation:
+        """Train a configuration on each fold of a snapshot; return what came of it."""
+        key = self._ready(dataset, config)
+        run = {"allow_unpinned": self.allow_unpinned, "at_once": at_once}
+        self._refresh("cross_validation", key, {"ops": {"cross_validation": {"config": run}}})
+        store = self.home.store()
+        return read_crossvalidation(
+            store, store.content(published_as("cross_validation", key)) or ""
+        )
+
+    def _ready(self, dataset: str, config: str) -> str:
+        """Split a snapshot and record a configuration; return the experiment's partition."""
         try:
             self._observe("training_config", config, config_digest(config))
         except SettingsError as error:
             raise Blocked(str(error)) from error
         self._refresh("dataset_split", dataset)
-        key = experiment_key(dataset, config)
-        run = {"allow_unpinned": self.allow_unpinned}
-        self._refresh("trained_model", key, {"ops": {"trained_model": {"config": run}}})
-        self._refresh("evaluation_report", key)
+        return experiment_key(dataset, config)
 
     def why_unpinned(self, dataset: str, config: str) -> list[str]:
         """Return why an experiment's model cannot be released; none: it is pinned."""

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from defect_assets.evaluation.bootstrap import RESAMPLES, intervals
 from defect_assets.evaluation.metrics import Metrics, summarize
-from defect_assets.store import Digest
+from defect_assets.store import Digest, Store
 
 SUMMARY, IMAGES = "crossvalidation.json", "images.csv"
 """The files of a cross-validation: this model, and the counts of each image."""
@@ -42,6 +42,11 @@ class CrossValidation(BaseModel):
     """95 % intervals of the pooled scores, resampled by part; see
     `defect_assets.evaluation.bootstrap`."""
     resamples: int = RESAMPLES
+
+
+def read_crossvalidation(store: Store, digest: Digest) -> CrossValidation:
+    """Return the cross-validation with a digest."""
+    return CrossValidation.model_validate_json(store.objects.get_tree(digest)[SUMMARY])
 
 
 def pool_folds(
