@@ -63,8 +63,10 @@ class Augmenter:
             Of the random draws.
         """
         self._compose.set_random_seed(seed)
+        # Some transforms take grey images without an axis for their one channel only.
+        flat = images[..., 0] if images.shape[-1] == 1 else images
         changed = [
-            self._compose(image=image, mask=mask) for image, mask in zip(images, masks, strict=True)
+            self._compose(image=image, mask=mask) for image, mask in zip(flat, masks, strict=True)
         ]
         return (
             np.stack([c["image"] for c in changed]).reshape(images.shape),
