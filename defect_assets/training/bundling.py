@@ -32,7 +32,8 @@ def make_bundle(
         Class ids, from 1 on, and their names.
     val_images
         The validation split in its original sizes, on which the threshold is chosen for the
-        highest pooled Dice. The review threshold is half of it.
+        highest pooled Dice with no more false alarms than the configuration allows. The review
+        threshold is half of it.
     """
     spec = BundleSpec(
         architecture=config.architecture,
@@ -43,7 +44,9 @@ def make_bundle(
     )
     detector = Detector(result.network, spec)
     threshold = best_threshold(
-        (detector.analyze(image.image).probability, image.mask > 0) for image in val_images
+        ((detector.analyze(image.image).probability, image.mask > 0) for image in val_images),
+        config.min_area_px,
+        config.max_false_alarms,
     )
     spec = spec.model_copy(
         update={

@@ -138,6 +138,9 @@ class TrainingConfig(BaseModel):
     """Average predictions over mirror images, in validation and in service."""
     min_area_px: int = Field(default=16, ge=1)
     """Smaller regions are no defects; in pixels of the original image."""
+    max_false_alarms: float = Field(default=1, ge=0, le=1)
+    """The threshold is the one with the highest Dice on the validation split, of those at which at
+    most this share of its defect-free images is taken for defective."""
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     """``auto``: bf16-mixed where the processor computes in it, else 32-true."""
     deterministic: bool = True

@@ -136,3 +136,22 @@ def test_no_threshold_on_the_grid_is_better_than_the_chosen_one(
 def test_of_equally_good_thresholds_the_middle_one_is_chosen() -> None:
     probability = np.array([[0.1, 0.9]], np.float32)
     assert best_threshold([(probability, probability > 0.5)]) == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_threshold_with_few_false_alarms() -> None:
+    truth = np.zeros((10, 10), bool)
+    truth[:3] = True
+    found = np.where(truth, 0.6, 0.1)
+    free = np.zeros((10, 10), bool)
+    noisy = [np.full((10, 10), 0.1) for _ in range(10)]
+    for i, image in enumerate(noisy):
+        image.flat[: 5 * i] = 0.35 + 0.05 * i
+    pairs = [(found, truth), *((image, free) for image in noisy)]
+    assert best_threshold(pairs) > 0.5
+    weak = [(np.where(truth, 0.45, 0.1), truth), *pairs[1:]]
+    assert best_threshold(weak) < 0.45
+    for allowed in (0.0, 0.2, 0.5):
+        threshold = best_threshold(weak, min_area_px=4, max_false_alarms=allowed)
+        assert sum((image >= threshold).sum() >= 4 for image in noisy) <= 10 * allowed
+    # Alarms of fewer pixels than make a defect are none.
+    assert best_threshold(weak, min_area_px=50, max_false_alarms=0) < 0.45
