@@ -55,9 +55,10 @@ def changelog(
     for (kind, name), count in sorted(Counter(zip(kinds, classes, strict=True)).items()):
         if kind != "regrouped":  # a relabelled sample may be regrouped, too
             counts[kind][name] = count
-    was, now = changes["group_before"], changes["group"]
-    other = pc.and_(pc.not_equal(was, pa.scalar("")), pc.not_equal(was, now))
-    regrouped = Counter(changes["class"].filter(other).to_pylist())
+    parts = zip(*(changes[name].to_pylist() for name in ("group_before", "group")), strict=True)
+    regrouped = Counter(
+        name for name, (was, now) in zip(classes, parts, strict=True) if was not in ("", now)
+    )
     return Changelog(
         **counts,
         regrouped=dict(sorted(regrouped.items())),

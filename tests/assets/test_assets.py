@@ -214,6 +214,7 @@ def test_a_batch_outlives_its_delivery(platform: Platform) -> None:
 def test_a_step_too_early_says_what_comes_first(
     platform: Platform, asset: str, partition: str, says: str
 ) -> None:
+    platform.instance.add_dynamic_partitions("dataset", ["DS-1.0.0"])
     assert says in failure(platform.materialize(asset, partition)).description
 
 
@@ -371,7 +372,6 @@ def test_near_duplicates_in_several_parts_block_until_they_are_joined(platform: 
 
     # The road ends here, and goes no further when it is walked again.
     road = Road(platform.home, defs, platform.instance, Silent())
-    platform.instance.add_dynamic_partitions("dataset", ["DS-1.0.0"])
     for _ in range(2):
         with pytest.raises(Blocked, match=r"DS-1\.0\.0 is torn: .* looks like .*groups\.csv"):
             road.experiment("DS-1.0.0", "C-01")
