@@ -114,7 +114,7 @@ def test_where_there_is_nothing_to_find_nothing_is_claimed() -> None:
 def test_no_threshold_on_the_grid_is_better_than_the_chosen_one(
     pairs: list[tuple[np.ndarray, np.ndarray]],
 ) -> None:
-    probability = np.concatenate([p.ravel() for p, _ in pairs]).astype(np.float64)
+    probability = np.concatenate([p.ravel() for p, _ in pairs])
     truth = np.concatenate([t.ravel() for _, t in pairs])
 
     def score(threshold: float) -> float:
