@@ -88,7 +88,8 @@ def _cross_validate(
     ]
     context.log.info(f"{len(jobs)} of {len(split.folds)} folds to train")
     try:
-        for result in run_folds(store, place.url, jobs, config.at_once):
+        folds_done = run_folds(store, place.url, jobs, config.at_once, context.log.info)
+        for result in folds_done:
             record = record_of(
                 context,
                 store.objects.put_json(result.model_dump(mode="json")),

@@ -107,10 +107,7 @@ def _train(
 
     def report(progress: Progress) -> None:
         point = progress.history[-1]
-        context.log.info(
-            f"step {point.step} of {progress.steps} · loss {point.loss:.3f} · "
-            f"validation Dice {point.val_dice:.3f} · {progress.seconds_left:.0f} s left"
-        )
+        context.log.info(str(progress))
         board(progress)
         if len(progress.history) % OBSERVED == 0:  # each is a row in Dagster's database
             sheet = encode_png(draw_preview(progress.preview, palette))

@@ -3,7 +3,7 @@
 import io
 import multiprocessing
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,8 @@ from defect_assets.training.config import TrainingConfig
 from defect_assets.training.data import fit_snapshot
 from defect_assets.training.experiment import train_on_split
 from defect_assets.training.hardware import Hardware
+from defect_assets.training.loop import Progress
+from defect_assets.training.processes import listening
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,25 @@ class FoldJob:
     hardware: Hardware
 
 
-def run_fold(store: Store, job: FoldJob) -> Fold:
-    """Train a fold's model and test it; its files are in the store when this returns."""
+def run_fold(store: Store, job: FoldJob, report: Callable[[str], None] = lambda _: None) -> Fold:
+    """Train a fold's model and test it; its files are in the store when this returns.
+
+    Parameters
+    ----------
+    store
+        Where all lies.
+    job
+        The fold.
+    report
+        Is told of progress.
+    """
+
+    def told(progress: Progress) -> None:
+        report(f"fold {job.fold}: {progress}")
+
     checkpoint = Checkpoint(job.state / f"fold-{job.fold}", job.identity)
     model = train_on_split(
-        store, job.split, job.config, job.fitted, job.fold, job.hardware, checkpoint
+        store, job.split, job.config, job.fitted, job.fold, job.hardware, checkpoint, told
     )
     with tempfile.TemporaryDirectory() as folder:
         write_tree(model.files, Path(folder))
@@ -63,7 +79,13 @@ def run_fold(store: Store, job: FoldJob) -> Fold:
     return fold
 
 
-def run_folds(store: Store, store_url: str, jobs: list[FoldJob], at_once: int) -> Iterator[Fold]:
+def run_folds(
+    store: Store,
+    store_url: str,
+    jobs: list[FoldJob],
+    at_once: int,
+    report: Callable[[str], None] = lambda _: None,
+) -> Iterator[Fold]:
     """Yield folds as they are done.
 
     Parameters
@@ -76,15 +98,19 @@ def run_folds(store: Store, store_url: str, jobs: list[FoldJob], at_once: int) -
         The folds.
     at_once
         How many to train at the same time, each in a process of its own; 1: in this one.
+    report
+        Is told of progress.
     """
     if at_once == 1 or len(jobs) < 2:
-        yield from (run_fold(store, job) for job in jobs)
+        yield from (run_fold(store, job, report) for job in jobs)
         return
     first = jobs[0]
     fit_snapshot(store, first.split.snapshot, first.config.input, first.fitted)  # not by each
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(at_once, spawn) as pool:
-        futures: list[Future[Fold]] = [pool.submit(_run_there, store_url, job) for job in jobs]
+    with listening(report) as tell, ProcessPoolExecutor(at_once, spawn) as pool:
+        futures: list[Future[Fold]] = [
+            pool.submit(_run_there, store_url, job, tell) for job in jobs
+        ]
         try:
             for future in as_completed(futures):
                 yield future.result()
@@ -93,8 +119,8 @@ def run_folds(store: Store, store_url: str, jobs: list[FoldJob], at_once: int) -
             raise
 
 
-def _run_there(store_url: str, job: FoldJob) -> Fold:
-    return run_fold(open_store(store_url), job)
+def _run_there(store_url: str, job: FoldJob, tell: Callable[[str], None]) -> Fold:
+    return run_fold(open_store(store_url), job, tell)
 
 
 def read_table(store: Store, digest: Digest) -> pd.DataFrame:

@@ -70,6 +70,13 @@ class Progress:
     seconds_left: float
     preview: Preview
 
+    def __str__(self) -> str:
+        point = self.history[-1]
+        return (
+            f"step {point.step} of {self.steps} · loss {point.loss:.3f} · "
+            f"validation Dice {point.val_dice:.3f} · {self.seconds_left:.0f} s left"
+        )
+
 
 @dataclass(frozen=True)
 class TrainingResult:

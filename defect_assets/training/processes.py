@@ -2,7 +2,8 @@
 
 import multiprocessing
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from threading import Thread
@@ -48,18 +49,31 @@ def launch(
     )
     if alone:
         return function(fabric, job, report)
-    # What happens in other processes comes through a queue.
+    results: list[Result] = []
+
+    def hear(said: Any) -> None:
+        if isinstance(said, _Returned):
+            results.append(said.value)
+        else:
+            report(said)
+
+    with listening(hear) as tell:
+        fabric.launch(partial(_in_process, function=function, job=job, tell=tell))
+    return results[0]
+
+
+@contextmanager
+def listening(hear: Callable[[Any], None]) -> Iterator[Callable[[Any], None]]:
+    """Hear what other processes have to say; yield the function with which they say it."""
     with multiprocessing.get_context("spawn").Manager() as manager:
         queue = manager.Queue()
-        results: list[Result] = []
-        listener = Thread(target=_listen, args=(queue, report, results.append), daemon=True)
+        listener = Thread(target=_listen, args=(queue, hear), daemon=True)
         listener.start()
         try:
-            fabric.launch(partial(_in_process, function=function, job=job, queue=queue))
+            yield queue.put
         finally:
             queue.put(None)
             listener.join()
-        return results[0]
 
 
 @dataclass(frozen=True)
@@ -67,16 +81,15 @@ class _Returned:
     value: Any
 
 
-def _in_process(fabric: Fabric, function: Callable[..., Any], job: Any, queue: Any) -> None:
-    returned = _Returned(function(fabric, job, queue.put))
+def _in_process(
+    fabric: Fabric, function: Callable[..., Any], job: Any, tell: Callable[[Any], None]
+) -> None:
+    returned = _Returned(function(fabric, job, tell))
     # Not through Fabric: what it returns may not be larger than a pipe holds.
     if fabric.is_global_zero:
-        queue.put(returned)
+        tell(returned)
 
 
-def _listen(queue: Any, report: Callable[[Any], None], keep: Callable[[Any], None]) -> None:
+def _listen(queue: Any, hear: Callable[[Any], None]) -> None:
     while (said := queue.get()) is not None:
-        if isinstance(said, _Returned):
-            keep(said.value)
-        else:
-            report(said)
+        hear(said)

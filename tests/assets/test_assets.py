@@ -1,22 +1,31 @@
 """The assets in a real Dagster instance, on a small synthetic line and a small network."""
 
+import io
+import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dagster as dg
+import pandas as pd
 import pyarrow as pa
 import pytest
 import yaml
 
-from defect_assets.assets import environment, experiment
+from defect_assets.assets import cross_validation, environment, experiment
 from defect_assets.automation.road import Blocked, Road
+from defect_assets.automation.staleness import why_stale
+from defect_assets.dataset.split import read_split
+from defect_assets.evaluation.crossvalidation import Fold, read_crossvalidation
+from defect_assets.evaluation.metrics import summarize
 from defect_assets.home import Home
 from defect_assets.partitions import experiment_key, published_as
 from defect_assets.registry.pinning import why_unpinned
 from defect_assets.store import Store
 from defect_assets.store.leases import signature
 from defect_assets.store.reservations import reserve
+from defect_assets.training import folds
+from defect_assets.training.folds import FoldJob, run_fold
 from definitions import defs
 from tests.checkouts import commit_all
 from tests.conftest import PROJECT, deliver
@@ -50,7 +59,8 @@ def configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.copy(PROJECT / name, project / name)
     commit_all(project)
     monkeypatch.setattr(environment, "CONFIGS", folder)
-    monkeypatch.setattr(experiment, "PROJECT", project)
+    for module in (experiment, cross_validation):
+        monkeypatch.setattr(module, "PROJECT", project)
     return folder
 
 
@@ -385,3 +395,97 @@ def test_near_duplicates_in_several_parts_block_until_they_are_joined(platform: 
     assert [e.passed for e in result.get_asset_check_evaluations()] == [True]
     materialized = result.asset_materializations_for_node("dataset_split")[0]
     assert materialized.metadata["samples moved"].value > 0
+
+
+def test_each_part_is_tested_once_by_a_model_that_never_saw_it(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = platform.prepare()
+    trained = []
+
+    def until_the_power_fails(store: Store, job: FoldJob, report: Callable[[str], None]) -> Fold:
+        if len(trained) == 2:
+            raise RuntimeError("the power failed")
+        trained.append(job.fold)
+        return run_fold(store, job, report)
+
+    monkeypatch.setattr(folds, "run_fold", until_the_power_fails)
+    assert not platform.materialize("cross_validation", EXPERIMENT).success
+    assert list(store.refs.names("folds/")) == [f"folds/DS-1.0.0/C-01/{fold}" for fold in (1, 2)]
+    assert store.refs.get("crossvalidations/DS-1.0.0/C-01") is None
+
+    heard = []
+    monkeypatch.setattr(folds, "run_fold", lambda *a: heard.append(a[1].fold) or run_fold(*a))
+    assert platform.materialize("cross_validation", EXPERIMENT).success
+    assert (trained, heard) == ([1, 2], [3, 4, 5])
+
+    record = store.record("crossvalidations/DS-1.0.0/C-01")
+    assert record is not None
+    assert platform.version("cross_validation", EXPERIMENT) == record.content
+    result = read_crossvalidation(store, record.content)
+    files = store.objects.get_tree(record.content)
+    table = pd.read_csv(io.BytesIO(files["images.csv"]))
+    split = read_split(store, store.content("splits/DS-1.0.0") or "")
+    rows = store.objects.get_table(split.rows).to_pandas().set_index("sample")
+    assert sorted(table["sample"]) == sorted(rows.index)
+    for sample, fold in zip(table["sample"], table["fold"], strict=True):
+        assert rows.loc[sample, f"fold-{fold}"] == "test"
+    assert result.pooled.images == len(rows)
+    assert result.pooled == summarize(table, result.pooled.classes)
+    assert set(result.intervals) >= {"dice", "false_alarms", "escapes"}
+
+    # The same again gives the same, and trains nothing.
+    heard.clear()
+    assert platform.materialize("cross_validation", EXPERIMENT).success
+    assert heard == []
+    assert store.content("crossvalidations/DS-1.0.0/C-01") == record.content
+
+
+@pytest.mark.slow
+def test_folds_side_by_side_come_to_the_same(platform: Platform) -> None:
+    store = platform.prepare()
+    assert platform.materialize("cross_validation", EXPERIMENT, {"at_once": 2}).success
+    side_by_side = store.content("crossvalidations/DS-1.0.0/C-01")
+    shutil.rmtree(platform.home.root / "store" / "refs" / "folds")
+    assert platform.materialize("cross_validation", EXPERIMENT).success
+    assert store.content("crossvalidations/DS-1.0.0/C-01") == side_by_side
+
+
+def test_a_class_that_the_dataset_lacks_is_not_painted(platform: Platform, configs: Path) -> None:
+    wrong = CONFIG | {
+        "sampling": {"batch_size": 4, "painted": 0.2},
+        "paint": {"Scratch": "crack"},
+    }
+    (configs / "C-01.yaml").write_text(yaml.safe_dump(wrong))
+    commit_all(configs.parent)
+    platform.prepare()
+    data = failure(platform.materialize("trained_model", EXPERIMENT))
+    assert "paint names Scratch, which the dataset lacks" in data.description
+
+
+def test_a_binary_model_goes_the_whole_road(platform: Platform, configs: Path) -> None:
+    (configs / "C-01.yaml").write_text(yaml.safe_dump(CONFIG | {"task": "binary"}))
+    commit_all(configs.parent)
+    store = platform.prepare()
+    for asset in ("trained_model", "evaluation_report"):
+        assert platform.materialize(asset, EXPERIMENT).success, asset
+    report = store.objects.get_tree(store.content("reports/DS-1.0.0/C-01") or "")
+    test = json.loads(report["report.json"])["test"]
+    assert list(test["classes"]) == ["Defect"]
+    assert test["classes"]["Defect"]["dice"] == pytest.approx(test["dice"])
+
+
+def test_a_training_is_seen_while_it_runs(platform: Platform) -> None:
+    platform.prepare()
+    assert platform.materialize("trained_model", EXPERIMENT).success
+    key = dg.AssetKey("trained_model")
+    seen = platform.instance.fetch_observations(key, limit=100).records
+    assert len(seen) == 5
+    newest = seen[0].event_log_entry.asset_observation
+    assert newest is not None
+    assert {"step", "loss", "validation Dice", "curves", "predictions"} <= set(newest.metadata)
+    events = list((platform.home.tensorboard / "DS-1.0.0-C-01").iterdir())
+    assert events
+    assert all(event.stat().st_size for event in events)
+    assert not (platform.home.training("DS-1.0.0", "C-01") / "checkpoint.pt").exists()
+    assert why_stale(platform.instance, defs, "trained_model", EXPERIMENT) is None

@@ -149,9 +149,9 @@ def test_a_threshold_with_few_false_alarms() -> None:
     pairs = [(found, truth), *((image, free) for image in noisy)]
     assert best_threshold(pairs) > 0.5
     weak = [(np.where(truth, 0.45, 0.1), truth), *pairs[1:]]
-    assert best_threshold(weak) < 0.45
+    assert best_threshold(weak) <= 0.45
     for allowed in (0.0, 0.2, 0.5):
         threshold = best_threshold(weak, min_area_px=4, max_false_alarms=allowed)
         assert sum((image >= threshold).sum() >= 4 for image in noisy) <= 10 * allowed
     # Alarms of fewer pixels than make a defect are none.
-    assert best_threshold(weak, min_area_px=50, max_false_alarms=0) < 0.45
+    assert best_threshold(weak, min_area_px=50, max_false_alarms=0) <= 0.45
