@@ -28,6 +28,18 @@ def test_the_same_seed_gives_the_same_changes_whatever_came_before() -> None:
     assert (one(images, masks, 0)[0] != one(images, masks, 1)[0]).any()
 
 
+def test_crops_that_keep_the_defect() -> None:
+    images = np.full((4, 64, 64, 1), 100, np.uint8)
+    masks = np.zeros((4, 64, 64), np.uint8)
+    masks[:, 50:54, 10:14] = 2
+    crop = {"CropNonEmptyMaskIfExists": {"height": 32, "width": 32}}
+    augment = Augmenter([crop, {"Resize": {"height": 64, "width": 64}}])
+    changed, moved = augment(images, masks, seed=3)
+    assert changed.shape == images.shape
+    assert (moved == 2).any(axis=(1, 2)).all()
+    assert ((moved > 0).sum(axis=(1, 2)) > 16).all()
+
+
 @pytest.mark.parametrize(
     ("transform", "says"),
     [

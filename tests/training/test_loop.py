@@ -2,7 +2,6 @@ import json
 import multiprocessing
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -250,17 +249,19 @@ def test_a_loss_that_is_no_number_stops_the_training_and_its_batch_is_kept(
 
 
 @pytest.mark.slow
-def test_two_processes_train_together(fitted: FittedImages) -> None:
+def test_two_processes_train_together_as_one_does(fitted: FittedImages) -> None:
     told: list[Progress] = []
-    config = SMALL.model_copy(update={"steps": 60, "loss": {"dice": 1.0}})
-    start = time.monotonic()
-    result = train(
-        config, fitted, fitted, CLASSES, Hardware(accelerator="cpu", devices=2), report=told.append
+    alone, together = (
+        train(SMALL, fitted, fitted, CLASSES, Hardware(accelerator="cpu", devices=n), report=hear)
+        for n, hear in [(1, lambda _: None), (2, told.append)]
     )
-    assert result.record["processes"] == 2
-    assert [p.history[-1].step for p in told] == [3 * (i + 1) for i in range(POINTS)]
-    assert result.history[-1].loss < result.history[0].loss
-    assert time.monotonic() - start < 300
+    assert (alone.record["processes"], together.record["processes"]) == (1, 2)
+    assert told[-1].history == together.history
+    assert together.history[-1].step == SMALL.steps
+    # They draw the same images, but each changes its share in its own way.
+    losses = [[point.loss for point in result.history] for result in (alone, together)]
+    assert losses[1] == pytest.approx(losses[0], abs=0.4)
+    assert np.mean(losses[1][-5:]) < np.mean(losses[1][:5])
 
 
 def test_a_bundle_is_all_that_a_detector_needs(
