@@ -129,8 +129,9 @@ class PlainLoss(nn.Module):
         import segmentation_models_pytorch as smp
 
         super().__init__()
-        self._binary_dice = smp.losses.DiceLoss("binary", from_logits=False, smooth=1.0)
-        self._class_dice = smp.losses.DiceLoss("multiclass", smooth=1.0)
+        # Its `smooth` counts once what ours counts twice.
+        self._binary_dice = smp.losses.DiceLoss("binary", from_logits=False, smooth=0.5)
+        self._class_dice = smp.losses.DiceLoss("multiclass", smooth=0.5)
         self._weights = weights
         if strangers := set(weights) - {"cross_entropy", "dice", "class_dice", "defect_type"}:
             raise ValueError(f"no counterpart for the loss terms {sorted(strangers)}")
