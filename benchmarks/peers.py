@@ -3,6 +3,7 @@
 import configparser
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -89,8 +90,11 @@ def measure(argv: Iterable[str | Path], cwd: Path, environment: dict[str, str]) 
     return Figure(seconds, peak_mb, cpu_seconds, text)
 
 
-def install(work: Path, name: str, requirement: str) -> tuple[Path, str]:
-    """Return an environment with a package from PyPI, made if it is not there, and its version."""
+def install(work: Path, name: str, requirement: str, *beside: str) -> tuple[Path, str]:
+    """Return an environment with packages from PyPI, made if it is not there, and a version.
+
+    The version is that of the first package.
+    """
     venv = work / f"venv-{name}"
     python = venv / "bin" / "python"
     done = venv / ".installed"
@@ -99,9 +103,9 @@ def install(work: Path, name: str, requirement: str) -> tuple[Path, str]:
         _quietly([uv, "venv", "--quiet", "--clear", "--python", PYTHON, venv], work)
         # Compiled now, not in the first step.
         install = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", python]
-        _quietly([*install, requirement], work)
+        _quietly([*install, requirement, *beside], work)
         done.touch()
-    package = requirement.partition("[")[0]
+    package = re.split(r"[\[=]", requirement)[0]
     ask = f"import importlib.metadata as m; print(m.version({package!r}))"
     return python, f"{package} {_quietly([python, '-c', ask], work).strip()}"
 

@@ -20,7 +20,7 @@ def build_optimizer(network: nn.Module, config: Optimizer) -> TorchOptimizer:
     ]
     if config.name == "sgd":
         return torch.optim.SGD(groups, config.learning_rate, momentum=0.9, nesterov=True)
-    return torch.optim.AdamW(groups, config.learning_rate)
+    return torch.optim.AdamW(groups, config.learning_rate, fused=True)
 
 
 def build_schedule(optimizer: TorchOptimizer, config: Schedule, steps: int) -> LRScheduler:
