@@ -4,6 +4,7 @@ import os
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for its version
 
+import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -62,7 +63,9 @@ class Augmenter:
         seed
             Of the random draws.
         """
-        self._compose.set_random_seed(seed)
+        # One stream of numbers for all transforms. (set_random_seed would give each its own, with the
+        # same seed: an image would be mirrored one way if and only if it is mirrored the other.)
+        self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
         # Some transforms take grey images without an axis for their one channel only.
         flat = images[..., 0] if images.shape[-1] == 1 else images
         changed = [

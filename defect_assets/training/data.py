@@ -4,14 +4,18 @@ import shutil
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from defect_assets.dataset import masks
 from defect_assets.dataset.images import LabelledImage, read_images
 from defect_assets.dataset.samples import samples_of
 from defect_assets.dataset.snapshot import read_snapshot
+from defect_assets.inference import images
+from defect_assets.inference import preprocessing as fitting
 from defect_assets.inference.preprocessing import Preprocessing
 from defect_assets.store import Digest, Store, canonical_json, digest_of
 
@@ -91,10 +95,10 @@ def fit_snapshot(
 
 
 def fit_images(
-    images: Iterable[LabelledImage], preprocessing: Preprocessing, class_ids: dict[str, int]
+    samples: Iterable[LabelledImage], preprocessing: Preprocessing, class_ids: dict[str, int]
 ) -> FittedImages:
     """Bring some images to the network's resolution, in memory."""
-    held = list(images)
+    held = list(samples)
     return FittedImages(
         images=np.stack([preprocessing.fit(i.image) for i in held]),
         masks=np.stack([fit_mask(i.mask, preprocessing) for i in held]),
@@ -121,7 +125,7 @@ def _kept(
     """Return the folder with the fitted images of a snapshot, made where there is none."""
     shape = (preprocessing.height, preprocessing.width)
     key = digest_of(
-        canonical_json([snapshot, shape, preprocessing.channels, preprocessing.resizing])
+        canonical_json([snapshot, shape, preprocessing.channels, preprocessing.resizing, _code()])
     )
     kept = folder / key
     if kept.is_dir():
@@ -130,14 +134,14 @@ def _kept(
     partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
     try:
         count = len(table)
-        images = _create(partial / "images.npy", (count, *shape, preprocessing.channels))
-        masks = _create(partial / "masks.npy", (count, *shape))
+        pixels = _create(partial / "images.npy", (count, *shape, preprocessing.channels))
+        ids = _create(partial / "masks.npy", (count, *shape))
         description = read_snapshot(store, snapshot).description
         for i, sample in enumerate(read_images(store, table, description)):
-            images[i] = preprocessing.fit(sample.image)
-            masks[i] = fit_mask(sample.mask, preprocessing)
-        images.flush()
-        masks.flush()
+            pixels[i] = preprocessing.fit(sample.image)
+            ids[i] = fit_mask(sample.mask, preprocessing)
+        pixels.flush()
+        ids.flush()
         try:
             partial.rename(kept)
         except OSError:  # someone else made the same meanwhile
@@ -147,6 +151,13 @@ def _kept(
         shutil.rmtree(partial, ignore_errors=True)
     _make_room(folder, kept)
     return kept
+
+
+@cache
+def _code() -> Digest:
+    """Return a digest of the code that decodes and fits: what it made before it changed is old."""
+    sources = [Path(__file__), *(Path(str(module.__file__)) for module in (images, masks, fitting))]
+    return digest_of(b"".join(source.read_bytes() for source in sources))
 
 
 def _create(path: Path, shape: tuple[int, ...]) -> np.memmap:

@@ -1,3 +1,5 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 
@@ -26,6 +28,21 @@ def test_the_same_seed_gives_the_same_changes_whatever_came_before() -> None:
     other(images, masks, 5)
     assert (one(images, masks, 0)[0] == other(images, masks, 0)[0]).all()
     assert (one(images, masks, 0)[0] != one(images, masks, 1)[0]).any()
+
+
+def test_transforms_draw_independently() -> None:
+    images = np.zeros((8, 8, 8, 1), np.uint8)
+    masks = np.zeros((8, 8, 8), np.uint8)
+    masks[:, 0, 0] = 1
+    augment = Augmenter([{"HorizontalFlip": {"p": 0.5}}, {"VerticalFlip": {"p": 0.5}}])
+    corners = Counter(
+        (int(y), int(x))
+        for seed in range(100)
+        for mask in augment(images, masks, seed)[1]
+        for y, x in np.argwhere(mask)
+    )
+    assert set(corners) == {(0, 0), (0, 7), (7, 0), (7, 7)}
+    assert all(150 < count < 250 for count in corners.values())
 
 
 def test_crops_that_keep_the_defect() -> None:
