@@ -63,8 +63,8 @@ class Augmenter:
         seed
             Of the random draws.
         """
-        # One stream of numbers for all transforms. (set_random_seed would give each its own, with the
-        # same seed: an image would be mirrored one way if and only if it is mirrored the other.)
+        # One stream of numbers for all transforms. (set_random_seed gives each its own, of the
+        # same seed: an image is mirrored one way if and only if it is mirrored the other way.)
         self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
         # Some transforms take grey images without an axis for their one channel only.
         flat = images[..., 0] if images.shape[-1] == 1 else images

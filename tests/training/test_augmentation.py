@@ -54,7 +54,6 @@ def test_crops_that_keep_the_defect() -> None:
     changed, moved = augment(images, masks, seed=3)
     assert changed.shape == images.shape
     assert (moved == 2).any(axis=(1, 2)).all()
-    assert ((moved > 0).sum(axis=(1, 2)) > 16).all()
 
 
 @pytest.mark.parametrize(
