@@ -21,6 +21,7 @@ from hypothesis import settings
 
 from defect_assets.dataset.delivery import write_delivery
 from defect_assets.dataset.description import DatasetDescription
+from defect_assets.dataset.grouping import GroupRules
 from defect_assets.dataset.synthetic import synthetic_samples
 from defect_assets.home import Home, known_description
 from defect_assets.store import Store, open_store
@@ -64,7 +65,8 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def description() -> DatasetDescription:
-    return known_description("synthetic-tiles")
+    """The synthetic tile line's, but that nothing is said of groups."""
+    return known_description("synthetic-tiles").model_copy(update={"groups": GroupRules()})
 
 
 @pytest.fixture
