@@ -103,7 +103,8 @@ def _train(
     split_digest, split, snapshot = read_split_of(store, dataset)
     training, parents = read_config(store, config_id, split_digest)
     palette = snapshot.description.palette
-    board = TensorBoard(place.tensorboard / f"{dataset}-{config_id}", palette)
+    run = context.run.run_id.split("-")[0]  # each run has curves of its own
+    board = TensorBoard(place.tensorboard / f"{dataset}-{config_id}" / run, palette)
 
     def report(progress: Progress) -> None:
         point = progress.history[-1]
