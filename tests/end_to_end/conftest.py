@@ -148,7 +148,7 @@ def copy_checkout(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Chec
                 shutil.copy(source, root / name)
         checkout = Checkout(root)
         checkout.configure(
-            steps=150, input={"height": 64, "width": 64}, architecture={"widths": [8, 16, 32]}
+            steps=500, input={"height": 64, "width": 64}, architecture={"widths": [8, 16, 32]}
         )
         return checkout
 
