@@ -106,10 +106,10 @@ def test_whoever_prepares_the_batches_they_are_the_same(fitted: FittedImages) ->
 
 def test_progress_is_told_and_training_learns(fitted: FittedImages) -> None:
     told: list[Progress] = []
-    plain = {"steps": 200, "augmentation": (), "sampling": Sampling(batch_size=4), "paint": {}}
+    plain = {"steps": 300, "augmentation": (), "sampling": Sampling(batch_size=4), "paint": {}}
     config = SMALL.model_copy(update=plain)
     result = train(config, fitted, fitted, CLASSES, report=told.append)
-    assert [p.history[-1].step for p in told] == [10 * (i + 1) for i in range(POINTS)]
+    assert [p.history[-1].step for p in told] == [15 * (i + 1) for i in range(POINTS)]
     assert told[-1].history == result.history
     assert told[-1].seconds_left == 0
     assert result.history[-1].loss < 0.7 * result.history[0].loss
