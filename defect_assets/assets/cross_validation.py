@@ -17,6 +17,7 @@ from defect_assets.assets.publishing import (
 from defect_assets.home import PROJECT, Home
 from defect_assets.partitions import experiment_of, experiments
 from defect_assets.registry.code import code_version
+from defect_assets.registry.pinning import why_unpinned
 from defect_assets.registry.plan import Plan
 from defect_assets.resources import HomeResource
 from defect_assets.store import canonical_json, digest_of
@@ -71,7 +72,12 @@ def _cross_validate(
     done: dict[int, Fold] = {}
     for fold in range(1, len(split.folds) + 1):
         record = store.record(f"{FOLDS}{dataset}/{config_id}/{fold}")
-        if record and (record.parents, record.code_version) == (parents, CODE):
+        if (
+            record
+            and (record.parents, record.code_version) == (parents, CODE)
+            # A fold that was trained unpinned would make the whole so, without saying it.
+            and (config.allow_unpinned or not why_unpinned(record))
+        ):
             done[fold] = Fold.model_validate(store.objects.get_json(record.content))
     jobs = [
         FoldJob(
