@@ -69,11 +69,12 @@ class Checkout:
         assert not check or result.returncode == 0, result.stdout + result.stderr
         return result
 
-    def configure(self, **changes: object) -> None:
+    def configure(self, *, commit: bool = True, **changes: object) -> None:
         """Change the configuration, and commit it."""
         path = self.root / "configs" / "C-01.yaml"
         path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | changes))
-        commit_all(self.root)
+        if commit:
+            commit_all(self.root)
 
     @contextmanager
     def background(

@@ -13,6 +13,7 @@ import pytest
 
 from defect_assets.dataset.snapshot import find_snapshot
 from defect_assets.home import Home
+from tests.checkouts import commit_all
 from tests.end_to_end.conftest import Checkout
 
 pytestmark = pytest.mark.slow
@@ -181,8 +182,7 @@ def test_what_was_explored_is_released_once_it_is_committed(
     shutil.copytree(demo.home, checkout.home)
     assert _materialized(checkout.cli("run", "--allow-unpinned").stdout) == []  # all is pinned
 
-    config = checkout.root / "configs" / "C-01.yaml"
-    config.write_text(config.read_text().replace("steps: 150", "steps: 30"))
+    checkout.configure(steps=30, commit=False)
     refused = checkout.cli("run", check=False)
     assert refused.returncode == 1
     assert "configs/C-01.yaml is not committed as it is" in refused.stderr
@@ -201,7 +201,7 @@ def test_what_was_explored_is_released_once_it_is_committed(
         "the configuration is committed and recorded",
     ]
 
-    checkout.configure()
+    commit_all(checkout.root)
     assert "✗" not in checkout.cli("preflight").stdout
     output = checkout.cli("run").stdout
     assert "trained_model DS-1.1.0 × C-01 (it was trained unpinned)" in output
