@@ -21,6 +21,7 @@ from defect_assets.console import (
     console,
     example_image,
     show_crossvalidation,
+    show_leak_audit,
     summarize,
 )
 
@@ -158,6 +159,27 @@ def cross_validate(
         with _road(allow_unpinned) as road:
             road.take_in()
             show_crossvalidation(road.cross_validate(road.cut(), config, at_once))
+
+
+@app.command(name="leak-audit")
+def leak_audit(
+    config: Annotated[str, typer.Option(help="Training configuration, by its id.")] = "C-01",
+    allow_unpinned: Annotated[
+        bool, typer.Option("--allow-unpinned", help="Explore, as in `run`.")
+    ] = False,
+) -> None:
+    """Measure what a random split would make one believe of the newest dataset.
+
+    Trains the same configuration twice: once divided by part, as always, and once image by image,
+    so that parts which are tested were seen in training. The difference is not skill.
+    """
+    from defect_assets.home import default_home
+
+    with errors():
+        default_home().description()
+        with _road(allow_unpinned) as road:
+            road.take_in()
+            show_leak_audit(road.audit_leak(road.cut(), config))
 
 
 @app.command()

@@ -15,10 +15,9 @@ from defect_assets.assets.publishing import (
     rounded,
 )
 from defect_assets.assets.trials import Division, TrialsRun, run_divisions
-from defect_assets.home import PROJECT, Home
+from defect_assets.home import Home
 from defect_assets.partitions import experiment_of, experiments
 from defect_assets.registry.code import code_version
-from defect_assets.registry.plan import Plan
 from defect_assets.resources import HomeResource
 
 
@@ -35,8 +34,7 @@ def cross_validation(
 ) -> dg.MaterializeResult:
     """How good a configuration is: each part is tested once, by a model that never saw it."""
     place = home.open()
-    plan = Plan(PROJECT, place.store(), place.root, *experiment_of(context), config.accelerator)
-    with cleared(context, plan, config.allow_unpinned) as clearance:
+    with cleared(context, place, config.accelerator, config.allow_unpinned) as clearance:
         return _cross_validate(context, place, config, clearance)
 
 

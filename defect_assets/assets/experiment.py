@@ -24,12 +24,11 @@ from defect_assets.dataset.snapshot import Snapshot, read_snapshot
 from defect_assets.dataset.split import PARTS, Split, read_part, read_split
 from defect_assets.dataset.split import REF as SPLITS
 from defect_assets.evaluation.report import PAGE_TEMPLATE
-from defect_assets.home import PROJECT, Home
+from defect_assets.home import Home
 from defect_assets.inference.images import encode_png
 from defect_assets.partitions import experiment_of, experiments
 from defect_assets.registry.code import code_version
 from defect_assets.registry.pinning import mark, why_unpinned
-from defect_assets.registry.plan import Plan
 from defect_assets.resources import HomeResource
 from defect_assets.store import Digest, Store, canonical_json, digest_of
 from defect_assets.store.objects import write_tree
@@ -83,8 +82,7 @@ def trained_model(
     Trained on the train split; thresholds chosen on the validation split.
     """
     place = home.open()
-    plan = Plan(PROJECT, place.store(), place.root, *experiment_of(context), config.accelerator)
-    with cleared(context, plan, config.allow_unpinned) as clearance:
+    with cleared(context, place, config.accelerator, config.allow_unpinned) as clearance:
         return _train(context, place, config, clearance)
 
 

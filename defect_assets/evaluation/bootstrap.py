@@ -17,10 +17,10 @@ _CHUNK = 500
 """Resamples whose ranking of images is in memory at once."""
 
 
-def intervals(
+def resample(
     table: pd.DataFrame, class_names: Iterable[str], resamples: int = RESAMPLES, seed: int = 0
-) -> dict[str, tuple[float, float]]:
-    """Return the 95 % interval of each score.
+) -> dict[str, np.ndarray]:
+    """Return each score of each resample.
 
     Parameters
     ----------
@@ -36,23 +36,43 @@ def intervals(
     Returns
     -------
     dict
-        Lower and upper bound (2.5th and 97.5th percentile) by the name of the score in `Metrics`.
-        A score that cannot be measured in most of the resamples is left out.
+        By the name of the score in `Metrics`, floats of shape (resamples,); not a number where a
+        resample has nothing to measure.
     """
     codes, groups = pd.factorize(table["group"], sort=True)
     rng = np.random.default_rng(seed)
     # How often each part is drawn: (resamples, groups).
     weights = rng.multinomial(len(groups), np.full(len(groups), 1 / len(groups)), resamples)
-    classes = list(class_names)
-    scores = _overlaps(table, codes, weights, classes) | _shares(table, codes, weights)
-    scores["image_auroc"] = _auroc(table, codes, weights)
-    found = {}
-    for name, values in scores.items():
-        measured = values[np.isfinite(values)]
-        if len(measured) > resamples / 2:
-            low, high = np.percentile(measured, [2.5, 97.5])
-            found[name] = (float(low), float(high))
-    return found
+    scores = _overlaps(table, codes, weights, list(class_names)) | _shares(table, codes, weights)
+    return scores | {"image_auroc": _auroc(table, codes, weights)}
+
+
+def intervals(
+    table: pd.DataFrame, class_names: Iterable[str], resamples: int = RESAMPLES, seed: int = 0
+) -> dict[str, tuple[float, float]]:
+    """Return the 95 % interval of each score; parameters as of `resample`.
+
+    Returns
+    -------
+    dict
+        Lower and upper bound by the name of the score in `Metrics`. A score that cannot be
+        measured in most of the resamples is left out.
+    """
+    scores = resample(table, class_names, resamples, seed)
+    found = {name: interval(values) for name, values in scores.items()}
+    return {name: bounds for name, bounds in found.items() if bounds}
+
+
+def interval(values: np.ndarray) -> tuple[float, float] | None:
+    """Return the 2.5th and 97.5th percentile of a score's resamples.
+
+    None where it cannot be measured in most of them.
+    """
+    measured = values[np.isfinite(values)]
+    if len(measured) <= len(values) / 2:
+        return None
+    low, high = np.percentile(measured, [2.5, 97.5])
+    return float(low), float(high)
 
 
 def _overlaps(

@@ -13,12 +13,14 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from defect_assets.assets import cross_validation, environment, experiment
+from defect_assets.assets import clearance, environment, experiment
 from defect_assets.automation.road import Blocked, Road
 from defect_assets.automation.staleness import why_stale
 from defect_assets.dataset.split import read_split
 from defect_assets.evaluation.crossvalidation import read_crossvalidation
+from defect_assets.evaluation.leak_audit import LeakAudit
 from defect_assets.evaluation.metrics import summarize
+from defect_assets.evaluation.report import Report
 from defect_assets.evaluation.trial import TrialResult
 from defect_assets.home import Home
 from defect_assets.partitions import experiment_key, published_as
@@ -61,8 +63,7 @@ def configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.copy(PROJECT / name, project / name)
     commit_all(project)
     monkeypatch.setattr(environment, "CONFIGS", folder)
-    for module in (experiment, cross_validation):
-        monkeypatch.setattr(module, "PROJECT", project)
+    monkeypatch.setattr(clearance, "PROJECT", project)
     return folder
 
 
@@ -458,6 +459,31 @@ def test_each_part_is_tested_once_by_a_model_that_never_saw_it(
     assert platform.materialize("cross_validation", EXPERIMENT).success
     assert [trial.bundle for trial in heard] == [fold.bundle for fold in result.folds]
     assert store.content("crossvalidations/DS-1.0.0/C-01") == record.content
+
+
+def test_the_same_configuration_on_a_random_split_is_put_beside(
+    platform: Platform, tried: list[Trial]
+) -> None:
+    store = platform.prepare()
+    name = "leakaudits/DS-1.0.0/C-01"
+    data = failure(platform.materialize("leak_audit", EXPERIMENT))
+    assert "materialize evaluation_report first" in data.description
+    for asset in ("trained_model", "evaluation_report", "leak_audit"):
+        assert platform.materialize(asset, EXPERIMENT).success, asset
+
+    audit = LeakAudit.model_validate(store.objects.get_json(store.content(name) or ""))
+    assert audit.by_part.bundle == store.content("experiments/DS-1.0.0/C-01")
+    assert audit.by_part.bundle != audit.by_image.bundle
+    assert audit.by_part.seen == 0
+    assert audit.by_image.seen > 0.5
+    assert audit.by_part.test.images == audit.by_image.test.images
+    report = store.objects.get_tree(store.content("reports/DS-1.0.0/C-01") or "")["report.json"]
+    assert audit.by_part.test == Report.model_validate_json(report).test
+
+    # The same again gives the same, and trains nothing.
+    again = store.content(name)
+    assert platform.materialize("leak_audit", EXPERIMENT).success
+    assert (len(tried), store.content(name)) == (1, again)
 
 
 def test_what_was_tried_unpinned_is_trained_anew_for_a_pinned_cross_validation(
