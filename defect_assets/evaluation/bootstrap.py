@@ -6,6 +6,7 @@ counts of each part.
 """
 
 from collections.abc import Iterable
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -16,11 +17,14 @@ RESAMPLES = 10_000
 _CHUNK = 500
 """Resamples whose ranking of images is in memory at once."""
 
+Drawn: TypeAlias = tuple[np.ndarray, np.ndarray]
+"""See `draw`."""
 
-def resample(
+
+def intervals(
     table: pd.DataFrame, class_names: Iterable[str], resamples: int = RESAMPLES, seed: int = 0
-) -> dict[str, np.ndarray]:
-    """Return each score of each resample.
+) -> dict[str, tuple[float, float]]:
+    """Return the 95 % interval of each score.
 
     Parameters
     ----------
@@ -36,38 +40,52 @@ def resample(
     Returns
     -------
     dict
-        By the name of the score in `Metrics`, floats of shape (resamples,); not a number where a
-        resample has nothing to measure.
+        Lower and upper bound (2.5th and 97.5th percentile) by the name of the score in `Metrics`.
+        A score that cannot be measured in most of the resamples is left out.
     """
-    codes, groups = pd.factorize(table["group"], sort=True)
-    rng = np.random.default_rng(seed)
-    # How often each part is drawn: (resamples, groups).
-    weights = rng.multinomial(len(groups), np.full(len(groups), 1 / len(groups)), resamples)
-    scores = _overlaps(table, codes, weights, list(class_names)) | _shares(table, codes, weights)
-    return scores | {"image_auroc": _auroc(table, codes, weights)}
+    codes, weights = draw(table["group"], resamples, seed)
+    scores = resampled(table, codes, weights, list(class_names))
+    return {name: bounds for name, values in scores.items() if (bounds := interval(values))}
 
 
-def intervals(
-    table: pd.DataFrame, class_names: Iterable[str], resamples: int = RESAMPLES, seed: int = 0
-) -> dict[str, tuple[float, float]]:
-    """Return the 95 % interval of each score; parameters as of `resample`.
+def draw(groups: "pd.Series", resamples: int = RESAMPLES, seed: int = 0) -> Drawn:
+    """Draw parts with replacement, as many as there are.
+
+    Parameters
+    ----------
+    groups
+        The part of each image.
+    resamples
+        How many times.
+    seed
+        Of the draws.
 
     Returns
     -------
-    dict
-        Lower and upper bound by the name of the score in `Metrics`. A score that cannot be
-        measured in most of the resamples is left out.
+    codes
+        The number of each image's part.
+    weights
+        int64 of shape (resamples, parts): how often each part is drawn.
     """
-    scores = resample(table, class_names, resamples, seed)
-    found = {name: interval(values) for name, values in scores.items()}
-    return {name: bounds for name, bounds in found.items() if bounds}
+    codes, names = pd.factorize(groups, sort=True)
+    rng = np.random.default_rng(seed)
+    return codes, rng.multinomial(len(names), np.full(len(names), 1 / len(names)), resamples)
+
+
+def resampled(
+    table: pd.DataFrame, codes: np.ndarray, weights: np.ndarray, classes: list[str]
+) -> dict[str, np.ndarray]:
+    """Return each score of each resample, float64 of shape (resamples,), by its name.
+
+    NaN where a resample has nothing to measure. Codes and weights are as `draw` gives them; with
+    all weights one, the scores are those of the table itself.
+    """
+    scores = _overlaps(table, codes, weights, classes) | _shares(table, codes, weights)
+    return scores | {"image_auroc": _auroc(table, codes, weights)}
 
 
 def interval(values: np.ndarray) -> tuple[float, float] | None:
-    """Return the 2.5th and 97.5th percentile of a score's resamples.
-
-    None where it cannot be measured in most of them.
-    """
+    """Return the 2.5th and 97.5th percentile; None where most resamples have nothing to measure."""
     measured = values[np.isfinite(values)]
     if len(measured) <= len(values) / 2:
         return None

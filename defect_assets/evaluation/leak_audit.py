@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from defect_assets.evaluation.bootstrap import interval, resample
+from defect_assets.evaluation.bootstrap import draw, interval, resampled
 from defect_assets.evaluation.metrics import Metrics, summarize
 from defect_assets.store import Digest
 
@@ -72,7 +72,7 @@ def audit_leak(
     classes = list(class_names)
     sides, draws = [], []
     for seed, (bundle, seen, table) in enumerate((by_part, by_image)):
-        scores = resample(table, classes, seed=seed)
+        scores = resampled(table, *draw(table["group"], seed=seed), classes)
         bounds = {name: interval(values) for name, values in scores.items()}
         side = Side(
             bundle=bundle,

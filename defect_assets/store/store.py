@@ -1,5 +1,6 @@
 """A store: objects, names, and the record of how each named result came to be."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -65,6 +66,14 @@ class Store:
         """Return the record that a name points to, or None where there is no such name."""
         digest = self.refs.get(name)
         return Record.model_validate(self.objects.get_json(digest)) if digest else None
+
+    def history(self, name: str) -> Iterator[Record]:
+        """Yield the records that a name pointed to, the newest first; none for no such name."""
+        digest = self.refs.get(name)
+        while digest:
+            record = Record.model_validate(self.objects.get_json(digest))
+            yield record
+            digest = record.previous
 
     def content(self, name: str) -> Digest | None:
         """Return the digest of the content that a name leads to, or None."""
