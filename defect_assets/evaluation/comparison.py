@@ -5,7 +5,7 @@ for both, so the difference is surer than either score (paired cluster bootstrap
 Tibshirani 1993, section 8.3; Davison and Hinkley 1997, section 3.8).
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 
 import numpy as np
@@ -66,7 +66,7 @@ def compare_tables(
     before: pd.DataFrame,
     after: pd.DataFrame,
     class_names: Collection[str],
-    but: dict[str, Collection[str]] | None = None,
+    but: Mapping[str, Collection[str]] | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Comparison:
