@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from rich.markup import escape
 
-from defect_assets.commands import data, stores, training
+from defect_assets.commands import data, models, stores, training
 from defect_assets.commands.errors import errors, fail
 from defect_assets.commands.imports import deliver_synthetic, imports
 from defect_assets.console import (
@@ -48,6 +48,8 @@ for command in (
     data.checkout,
     data.export,
     training.preflight,
+    models.compare,
+    models.leaderboard,
     stores.verify,
     stores.gc,
     stores.push,
