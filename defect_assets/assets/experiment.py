@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from defect_assets.assets.clearance import Clearance, cleared
+from defect_assets.assets.comparing import compared
 from defect_assets.assets.dataset import dataset_split
 from defect_assets.assets.environment import python_environment, training_config
 from defect_assets.assets.publishing import (
@@ -243,6 +244,7 @@ def evaluation_report(
             f"| class | Dice | IoU | recall | images | parts |\n|---|---|---|---|---|---|\n{rows}"
         ),
         "report": dg.MetadataValue.path(str(folder / "report.html")),
+        **compared(store, dataset, config_id),
     }
     if gallery:
         metadata["worst image"] = picture(gallery[0].png, "image, truth, prediction")
