@@ -1,5 +1,7 @@
 """The checkout that the code runs from, as git sees it. Nothing else asks git."""
 
+import getpass
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +47,25 @@ def read_checkout(folder: Path) -> Checkout:
     changed = _names(folder, "diff", "--relative", "--name-only", "-z", "HEAD")
     new = _names(folder, "ls-files", "--others", "--exclude-standard", "-z", "--", *READ)
     return Checkout(head, files, tuple(sorted({*changed, *new})))
+
+
+def identity(folder: Path) -> str:
+    """Return who is at work in a checkout, as git would sign a commit: ``name <email>``.
+
+    Where git was not told, it is the name that the system knows the user by.
+    """
+    try:
+        said = _git(folder, "-c", "user.useConfigOnly=true", "var", "GIT_COMMITTER_IDENT")
+    except NoCheckout:
+        return _user()
+    return said.rsplit(">", 1)[0] + ">"  # a time follows
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # as in a container, of a user that has no name
+        return f"user {os.getuid()}"
 
 
 def _names(folder: Path, *arguments: str) -> list[str]:
