@@ -50,6 +50,7 @@ for command in (
     training.preflight,
     models.compare,
     models.leaderboard,
+    models.triage,
     channels.promote,
     channels.rollback,
     channels.channels,

@@ -47,6 +47,7 @@ def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                 "preflight",
                 "compare",
                 "leaderboard",
+                "triage",
                 "promote",
                 "rollback",
                 "channels",

@@ -178,10 +178,15 @@ def verdict(score: str, interval: tuple[float, float] | None, parts: int) -> Ver
     parts
         On how many parts the two models differ; see `MIN_PARTS`.
     """
-    if interval is None or parts < MIN_PARTS or interval[0] <= 0 <= interval[1]:
+    if interval is None or parts < MIN_PARTS or not excludes_zero(interval):
         return Verdict.NO_EVIDENCE
     rose = interval[0] > 0
     return Verdict.BETTER if rose != (score in LOWER_IS_BETTER) else Verdict.WORSE
+
+
+def excludes_zero(interval: tuple[float, float] | None) -> bool:
+    """Tell whether there is an interval, and zero is not in it."""
+    return interval is not None and not interval[0] <= 0 <= interval[1]
 
 
 def _differing_parts(score: str, one: pd.DataFrame, other: pd.DataFrame, classes: list[str]) -> int:

@@ -126,8 +126,12 @@ def reference_for(store: Store, dataset: str, config: str) -> Subject | None:
 
 def read_counts(store: Store, report: Digest) -> pd.DataFrame:
     """Return the counts of each image of a report."""
-    data = store.objects.get(store.objects.get_json(report)[IMAGES])
-    return pd.read_csv(io.BytesIO(data), dtype=_TEXT, keep_default_na=False, na_values=[""])
+    return read_table(store.objects.get(store.objects.get_json(report)[IMAGES]))
+
+
+def read_table(csv: bytes) -> pd.DataFrame:
+    """Return the counts of images, one row each, as they were written."""
+    return pd.read_csv(io.BytesIO(csv), dtype=_TEXT, keep_default_na=False, na_values=[""])
 
 
 def read_report(store: Store, digest: Digest) -> Report:
