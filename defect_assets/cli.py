@@ -16,6 +16,7 @@ from rich.markup import escape
 from defect_assets.commands import channels, data, stores, training
 from defect_assets.commands.errors import errors, fail
 from defect_assets.commands.imports import deliver_synthetic, imports
+from defect_assets.commands.lineage import lineage
 from defect_assets.console import (
     ConsoleNarrator,
     console,
@@ -50,6 +51,7 @@ for command in (
     channels.promote,
     channels.rollback,
     channels.channels,
+    lineage,
     stores.verify,
     stores.gc,
     stores.push,

@@ -48,6 +48,7 @@ def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                 "promote",
                 "rollback",
                 "channels",
+                "lineage",
                 "verify",
                 "gc",
                 "push",
