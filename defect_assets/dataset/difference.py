@@ -81,6 +81,36 @@ def touched_by(store: Store, batches: Sequence[BatchPin]) -> pa.Array:
     return pa.chunked_array(chunks, pa.string()).unique()
 
 
+def carried_by(
+    store: Store, before: Sequence[BatchPin], after: Sequence[BatchPin], changes: pa.Table
+) -> dict[str, BatchPin]:
+    """Return, for each sample that differs, the batch by which it does.
+
+    That is the last of the later batches that says something of it and that the earlier sequence
+    lacks, or else the last of those that the later one lacks.
+
+    Parameters
+    ----------
+    store
+        Where they lie.
+    before, after
+        Sequences of batches; later ones override earlier ones.
+    changes
+        What differs between them; see `difference`.
+
+    Returns
+    -------
+    dict
+        By sample. What differs only by the order of the batches is left out.
+    """
+    found: dict[str, BatchPin] = {}
+    for pins, others in ((before, after), (after, before)):
+        for pin in pins:
+            if pin not in others:
+                found |= dict.fromkeys(touched_by(store, [pin]).to_pylist(), pin)
+    return {s: found[s] for s in changes["sample"].to_pylist() if s in found}
+
+
 def _compare(old: pa.Table, new: pa.Table) -> pa.Table:
     # Where each new sample stands among the old ones; null: nowhere.
     at = pc.index_in(new["sample"], value_set=old["sample"])

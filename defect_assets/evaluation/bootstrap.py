@@ -6,6 +6,7 @@ counts of each part.
 """
 
 from collections.abc import Iterable
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,9 @@ from defect_assets.evaluation.metrics import ANY
 RESAMPLES = 10_000
 _CHUNK = 500
 """Resamples whose ranking of images is in memory at once."""
+
+Drawn: TypeAlias = tuple[np.ndarray, np.ndarray]
+"""See `draw`."""
 
 
 def intervals(
@@ -39,20 +43,54 @@ def intervals(
         Lower and upper bound (2.5th and 97.5th percentile) by the name of the score in `Metrics`.
         A score that cannot be measured in most of the resamples is left out.
     """
-    codes, groups = pd.factorize(table["group"], sort=True)
+    codes, weights = draw(table["group"], resamples, seed)
+    scores = resampled(table, codes, weights, list(class_names))
+    return {name: bounds for name, values in scores.items() if (bounds := interval(values))}
+
+
+def draw(groups: "pd.Series", resamples: int = RESAMPLES, seed: int = 0) -> Drawn:
+    """Draw parts with replacement, as many as there are.
+
+    Parameters
+    ----------
+    groups
+        The part of each image.
+    resamples
+        How many times.
+    seed
+        Of the draws.
+
+    Returns
+    -------
+    codes
+        The number of each image's part.
+    weights
+        int64 of shape (resamples, parts): how often each part is drawn.
+    """
+    codes, names = pd.factorize(groups, sort=True)
     rng = np.random.default_rng(seed)
-    # How often each part is drawn: (resamples, groups).
-    weights = rng.multinomial(len(groups), np.full(len(groups), 1 / len(groups)), resamples)
-    classes = list(class_names)
+    return codes, rng.multinomial(len(names), np.full(len(names), 1 / len(names)), resamples)
+
+
+def resampled(
+    table: pd.DataFrame, codes: np.ndarray, weights: np.ndarray, classes: list[str]
+) -> dict[str, np.ndarray]:
+    """Return each score of each resample, float64 of shape (resamples,), by its name.
+
+    NaN where a resample has nothing to measure. Codes and weights are as `draw` gives them; with
+    all weights one, the scores are those of the table itself.
+    """
     scores = _overlaps(table, codes, weights, classes) | _shares(table, codes, weights)
-    scores["image_auroc"] = _auroc(table, codes, weights)
-    found = {}
-    for name, values in scores.items():
-        measured = values[np.isfinite(values)]
-        if len(measured) > resamples / 2:
-            low, high = np.percentile(measured, [2.5, 97.5])
-            found[name] = (float(low), float(high))
-    return found
+    return scores | {"image_auroc": _auroc(table, codes, weights)}
+
+
+def interval(values: np.ndarray) -> tuple[float, float] | None:
+    """Return the 2.5th and 97.5th percentile; None where most resamples have nothing to measure."""
+    measured = values[np.isfinite(values)]
+    if len(measured) <= len(values) / 2:
+        return None
+    low, high = np.percentile(measured, [2.5, 97.5])
+    return float(low), float(high)
 
 
 def _overlaps(

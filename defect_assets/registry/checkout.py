@@ -1,9 +1,12 @@
 """The checkout that the code runs from, as git sees it. Nothing else asks git."""
 
 import getpass
+import io
 import os
 import shutil
 import subprocess
+import tarfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,17 +109,71 @@ def _user() -> str:
         return f"user {os.getuid()}"
 
 
+def write_commit(folder: Path, commit: str, into: Path) -> None:
+    """Write the package as it was in a commit into a folder.
+
+    Parameters
+    ----------
+    folder
+        The checkout.
+    commit
+        Its id.
+    into
+        Where ``defect_assets`` will lie.
+
+    Raises
+    ------
+    NoCheckout
+        If the repository does not have the commit, or the package was not in it.
+    """
+    archive = _run(folder, "archive", "--format=tar", commit, "--", "defect_assets")
+    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+        files.extractall(into, filter="data")
+
+
+def commits_between(
+    folder: Path, one: str, other: str, files: Iterable[str]
+) -> list[tuple[str, str]]:
+    """Return the commits that lead to one of two and not to the other, and touch some files.
+
+    Parameters
+    ----------
+    folder
+        The checkout.
+    one, other
+        Ids of commits.
+    files
+        Paths below the checkout, whether they are there now or not.
+
+    Returns
+    -------
+    list
+        Id and subject of each, the newest first.
+
+    Raises
+    ------
+    NoCheckout
+        If the repository does not have one of the commits.
+    """
+    told = _names(folder, "log", "-z", "--format=%H %s", f"{one}...{other}", "--", *files)
+    return [(line[:40], line[41:]) for line in told]
+
+
 def _names(folder: Path, *arguments: str) -> list[str]:
     return [name for name in _git(folder, *arguments).split("\0") if name]
 
 
 def _git(folder: Path, *arguments: str) -> str:
+    return _run(folder, *arguments).decode()
+
+
+def _run(folder: Path, *arguments: str) -> bytes:
     try:
         return subprocess.run(
-            ["git", *arguments], cwd=folder, check=True, capture_output=True, text=True
+            ["git", *arguments], cwd=folder, check=True, capture_output=True
         ).stdout
     except OSError as error:
         raise NoCheckout(f"git cannot be run: {error.strerror}") from error
     except subprocess.CalledProcessError as error:
-        said = (error.stderr.strip().splitlines() or ["nothing"])[0]
+        said = (error.stderr.decode(errors="replace").strip().splitlines() or ["nothing"])[0]
         raise NoCheckout(f"{folder} is not a checkout of a commit, git says: {said}") from error

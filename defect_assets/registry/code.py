@@ -25,12 +25,34 @@ def code_version(*modules: str, files: Iterable[Path] = ()) -> str:
         Files beside the package that the stage uses; of these every byte counts.
     """
     hasher = hashlib.sha256()
-    for path in sorted(_closure(modules)):
-        hasher.update(path.relative_to(_PACKAGE).as_posix().encode())
-        hasher.update(_essence(path).encode())
+    for name, essence in sources(*modules).items():
+        hasher.update(name.encode())
+        hasher.update(essence.encode())
     for path in files:
         hasher.update(hashlib.sha256(path.read_bytes()).digest())
     return hasher.hexdigest()[:16]
+
+
+def sources(*modules: str, package: Path | None = None) -> dict[str, str]:
+    """Return what some modules and all of this package that they import compute.
+
+    Parameters
+    ----------
+    modules
+        Dotted names below this package.
+    package
+        The package's folder in another checkout; by default this one.
+
+    Returns
+    -------
+    dict
+        By file, below the package and sorted: its syntax tree as text, without docstrings.
+    """
+    root = package or _PACKAGE
+    return {
+        path.relative_to(root).as_posix(): _essence(path)
+        for path in sorted(_closure(modules, root))
+    }
 
 
 def commit() -> str:
@@ -42,21 +64,21 @@ def commit() -> str:
     return checkout.commit + ("+" if checkout.changed else "")
 
 
-def _closure(modules: tuple[str, ...]) -> set[Path]:
+def _closure(modules: tuple[str, ...], package: Path) -> set[Path]:
     found: set[Path] = set()
-    waiting = [_path(module) for module in modules]
+    waiting = [_path(module, package) for module in modules]
     while waiting:
         path = waiting.pop()
         if path is None or path in found:
             continue
         found.add(path)
-        waiting += [_path(module) for module in _imports(path)]
+        waiting += [_path(module, package) for module in _imports(path)]
     return found
 
 
-def _path(module: str) -> Path | None:
+def _path(module: str, package: Path) -> Path | None:
     """Return a module's file, or None for a name that is an object rather than a module."""
-    base = _PACKAGE.joinpath(*module.split("."))
+    base = package.joinpath(*module.split("."))
     for path in (base.with_suffix(".py"), base / "__init__.py"):
         if path.is_file():
             return path

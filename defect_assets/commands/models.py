@@ -1,0 +1,177 @@
+"""Models side by side: what differs, what is better, and what made it so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from defect_assets.commands.errors import errors
+from defect_assets.console import console
+
+if TYPE_CHECKING:
+    from defect_assets.registry.comparing import Compared
+    from defect_assets.registry.differences import Differences
+
+_NAMES = "A release (v0.2.0), a channel (production) or an experiment (DS-1.1.0/C-01)."
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_COLORS = {"better": "green", "worse": "bold red", "no evidence": "dim"}
+
+
+def compare(
+    a: Annotated[str, typer.Argument(help=_NAMES)],
+    b: Annotated[str, typer.Argument(help="The other.")],
+    as_json: AsJson = False,
+    html: Annotated[Path | None, typer.Option(help="Write a page.", dir_okay=False)] = None,
+) -> None:
+    """Say what differs between two models, and which is better, on the parts that both tested.
+
+    Each difference has a 95 % interval, resampled by part with the same draws for both models.
+    """
+    from defect_assets.home import PROJECT, default_home
+    from defect_assets.registry.comparing import as_page
+    from defect_assets.registry.comparing import compare as look
+    from defect_assets.registry.subjects import find_subject
+
+    with errors():
+        store = default_home().store()
+        compared = look(store, find_subject(store, a), find_subject(store, b), PROJECT)
+        if html:
+            html.parent.mkdir(parents=True, exist_ok=True)
+            html.write_text(as_page(compared))
+    if as_json:
+        typer.echo(compared.model_dump_json(indent=2))
+        return
+    _show(compared)
+    if html:
+        console.print(f"written to {escape(str(html))}", soft_wrap=True)
+
+
+def leaderboard(as_json: AsJson = False) -> None:
+    """List all experiments that were evaluated, dataset by dataset, the best first."""
+    from rich.table import Table
+
+    from defect_assets.home import default_home
+    from defect_assets.registry.leaderboard import leaderboard as look
+
+    with errors():
+        board = look(default_home().store())
+    if as_json:
+        typer.echo(board.model_dump_json(indent=2))
+        return
+    if not board.standings:
+        console.print("nothing was evaluated yet")
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("experiment", no_wrap=True)
+    for name in ("Dice (95 %)", "macro", "regions", "alarms", "escapes", "parts"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("released")
+    if not board.same_test:
+        table.add_column("test", no_wrap=True)
+    for s in board.standings:
+        bounds = "{:.3f}–{:.3f}".format(*s.dice_interval) if s.dice_interval else ""
+        table.add_row(
+            f"{s.dataset} × {s.config}" + (" [green]★[/]" if s.best else ""),
+            f"[bold]{_number(s.dice)}[/] [dim]{bounds}[/]",
+            _number(s.macro_dice),
+            _number(s.region_recall),
+            _number(s.false_alarms),
+            _number(s.escapes),
+            str(s.parts),
+            ", ".join(s.releases) if s.pinned else "[yellow]unpinned[/]",
+            *([] if board.same_test else [f"[dim]{s.test[:6]}[/]"]),
+        )
+    if board.standings:
+        console.print(table)
+        same = (
+            "All scores are of the same test images with the same labels."
+            if board.same_test
+            else "Only rows with the same name under test are of the same test images and labels: "
+            "defect-assets compare holds two models against each other on what both tested."
+        )
+        console.print(f"[dim]★ best of its dataset. {same}[/]", soft_wrap=True)
+    for experiment in board.not_evaluated:
+        console.print(f"[yellow]{experiment} is not evaluated as it stands now[/]")
+
+
+def _show(compared: Compared) -> None:
+    from rich.table import Table
+
+    from defect_assets.registry.comparing import shown
+
+    one, other = compared.experiments
+    console.print(
+        f"[bold]{escape(compared.before)} → {escape(compared.after)}[/] [dim]{one} → {other}[/]"
+    )
+    _show_differences(compared.differences)
+    comparison = compared.comparison
+    console.print(
+        f"\nOn [bold]{comparison.images}[/] images of [bold]{comparison.parts}[/] parts that both "
+        "were tested on",
+        soft_wrap=True,
+    )
+    for reason, count in comparison.left_out.items():
+        console.print(f"[dim]left out: {count} images, {reason}[/]", soft_wrap=True)
+    if comparison.scores:
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        table.add_column("score")
+        for name in (compared.before, compared.after, "difference (95 %)", "parts"):
+            table.add_column(escape(name), justify="right")
+        table.add_column("verdict")
+        for name, score in comparison.scores.items():
+            cells = shown(name, score)
+            *plain, verdict = cells.values()
+            table.add_row(*map(escape, plain), f"[{_COLORS[verdict]}]{verdict}[/]")
+        console.print(table)
+        console.print(
+            "[dim]parts: on which the two do not do the same; under six there is no evidence. "
+            "Of twenty scores of equal models, one looks different by chance.[/]",
+            soft_wrap=True,
+        )
+    for warning in compared.warnings:
+        console.print(f"[yellow]! {escape(warning)}[/]", soft_wrap=True)
+
+
+def _show_differences(told: Differences) -> None:
+    """Print what differs, factor by factor."""
+    if not told.factors:
+        console.print("nothing differs: data, configuration, code and environment are the same")
+    if told.data.splits.differs:
+        _heading("data", str(told.data.changelog))
+        _lines([str(batch) for batch in told.data.batches])
+        _lines([f"{count} moved {how}" for how, count in told.data.moved.items()])
+    if told.config:
+        _heading("config", "")
+        _lines([f"{key}: {change}" for key, change in told.config.items()])
+    code = told.code
+    if code.versions.differs or code.commits.differs:
+        same = "" if code.versions.differs else "; what trains is the same in both"
+        commits = " → ".join(
+            f"{c[:12]}{'+' * c.endswith('+')}" if c else "–"
+            for c in (code.commits.before, code.commits.after)
+        )
+        _heading("code", f"commit {commits}{same}")
+        _lines([*code.files, *map(str, code.touched_by), *([code.unknown] if code.unknown else [])])
+    environment = told.environment
+    if environment.changes or environment.hardware:
+        _heading("environment", "" if environment.changes else "same packages, another machine")
+        _lines([f"{name}: {change}" for name, change in environment.changes.items()])
+        _lines([f"machine's {name}: {change}" for name, change in environment.hardware.items()])
+
+
+def _heading(factor: str, text: str) -> None:
+    console.print(f"[bold]{factor:<12}[/]{escape(text)}", soft_wrap=True)
+
+
+def _lines(lines: list[str]) -> None:
+    shown = 12
+    for line in lines[:shown]:
+        console.print(f"[dim]{'':<12}{escape(line)}[/]", soft_wrap=True)
+    if len(lines) > shown:
+        console.print(f"[dim]{'':<12}and {len(lines) - shown} more: --json lists them[/]")
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
