@@ -51,6 +51,7 @@ def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                 "rollback",
                 "channels",
                 "lineage",
+                "audit",
                 "verify",
                 "gc",
                 "push",
