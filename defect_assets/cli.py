@@ -14,8 +14,10 @@ import typer
 from rich.markup import escape
 
 from defect_assets.commands import channels, data, models, stores, training
+from defect_assets.commands.audit import audit
 from defect_assets.commands.errors import errors, fail
 from defect_assets.commands.imports import deliver_synthetic, imports
+from defect_assets.commands.lineage import lineage
 from defect_assets.console import (
     ConsoleNarrator,
     console,
@@ -54,6 +56,8 @@ for command in (
     channels.promote,
     channels.rollback,
     channels.channels,
+    lineage,
+    audit,
     stores.verify,
     stores.gc,
     stores.push,
