@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from rich.markup import escape
 
-from defect_assets.commands import data, stores, training
+from defect_assets.commands import channels, data, stores, training
 from defect_assets.commands.errors import errors, fail
 from defect_assets.commands.imports import deliver_synthetic, imports
 from defect_assets.console import (
@@ -47,6 +47,9 @@ for command in (
     data.checkout,
     data.export,
     training.preflight,
+    channels.promote,
+    channels.rollback,
+    channels.channels,
     stores.verify,
     stores.gc,
     stores.push,
@@ -182,7 +185,11 @@ def dev(
 @app.command()
 def serve(
     release: Annotated[
-        str | None, typer.Option(help="Which one, e.g. v0.1.0.", show_default="the newest")
+        str | None,
+        typer.Option(
+            help="Which one: a version such as v0.1.0, or a channel such as staging.",
+            show_default="what is in production, or else the newest",
+        ),
     ] = None,
     port: Annotated[
         int | None,
@@ -200,25 +207,33 @@ def serve(
 ) -> None:
     """Serve a release over HTTP with BentoML."""
     from defect_assets.home import default_home
-    from defect_assets.registry.packaging import bento_folder, tag
+    from defect_assets.registry.channels import PRODUCTION, channels, leads_to
+    from defect_assets.registry.packaging import bento_folder, rebuild, tag
     from defect_assets.registry.releases import releases
 
     with errors():
         home = default_home()
-        known = {r.id: r for r in releases(home.store())}
+        store = home.store()
+        known = releases(store)
         if not known:
             fail(f"nothing is released in {home.root} yet: run defect-assets run first")
-        chosen = known.get(release or list(known)[-1])
-        if chosen is None:
-            fail(f"there is no release {release}; known: {', '.join(known)}")
+        newest = None if PRODUCTION in channels(store) else known[-1].id
+        wanted = release or newest or PRODUCTION
+        chosen = leads_to(store, wanted)
         if not bento_folder(home.bentoml, chosen).is_dir():
-            fail(f"the bento of {chosen.id} is gone: run defect-assets run, which makes it again")
+            with console.status(f"building the bento of {chosen.id} from the store"):
+                rebuilt = rebuild(store, chosen, home.bentoml)
+            if not rebuilt:
+                fail(f"{chosen.id} was not packed yet: run defect-assets run first")
         if port is None:
             port = _free_port(3000)
             if port != 3000:
                 console.print(f"Port 3000 is taken; the service listens on [bold]{port}[/].")
+        why = f", which is in {wanted}" if wanted != chosen.id else ""
+        if release is None and newest:
+            why = ", the newest release, since nothing is in production"
         console.print(
-            f"[bold]{tag(chosen)}[/], trained on {chosen.dataset}. Analyze an image with\n"
+            f"[bold]{tag(chosen)}[/]{why}, trained on {chosen.dataset}. Analyze an image with\n"
             f"  curl -F image=@{escape(example_image(home))} http://localhost:{port}/analyze",
             soft_wrap=True,
         )

@@ -183,7 +183,8 @@ def _transfer(source: Store, destination: Store, where: str) -> None:
         lines = "\n".join(f"  {name}: {why}" for name, why in plan.conflicts.items())
         fail(
             f"{len(plan.conflicts)} names stand for something else there, and were left as they "
-            f"are; give what is yours another name:\n{lines}"
+            "are; give what is yours another name, and of a channel let both lead to the same "
+            f"release:\n{lines}"
         )
 
 

@@ -1,6 +1,8 @@
 """The checkout that the code runs from, as git sees it. Nothing else asks git."""
 
+import getpass
 import io
+import os
 import subprocess
 import tarfile
 from collections.abc import Iterable
@@ -98,6 +100,25 @@ def commits_between(
     """
     told = _names(folder, "log", "-z", "--format=%H %s", f"{one}...{other}", "--", *files)
     return [(line[:40], line[41:]) for line in told]
+
+
+def identity(folder: Path) -> str:
+    """Return who is at work in a checkout, as git would sign a commit: ``name <email>``.
+
+    Where git was not told, it is the name that the system knows the user by.
+    """
+    try:
+        said = _git(folder, "-c", "user.useConfigOnly=true", "var", "GIT_COMMITTER_IDENT")
+    except NoCheckout:
+        return _user()
+    return said.rsplit(">", 1)[0] + ">"  # a time follows
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # as in a container, of a user that has no name
+        return f"user {os.getuid()}"
 
 
 def _names(folder: Path, *arguments: str) -> list[str]:

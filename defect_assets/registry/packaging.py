@@ -11,6 +11,7 @@ from defect_assets.registry.releases import Release
 from defect_assets.store import Digest, Store
 from defect_assets.store.objects import write_tree
 
+REF = "bentos/"
 NAME = "defect_detector"
 SERVICE_FILES = ("service.py", "requirements.lock", "bentofile.yaml")
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -125,3 +126,20 @@ def package(
         staged = Path(folder)
         digest = stage(store, release, service, staged)
         return digest, build(staged, digest, release, bentoml_home)
+
+
+def rebuild(store: Store, release: Release, bentoml_home: Path) -> bool:
+    """Build the bento of a release from what the store holds of it, e.g. in a clone.
+
+    Returns
+    -------
+    bool
+        Whether there is one; a release that was never packed has none.
+    """
+    digest = store.content(f"{REF}{release.id}")
+    if digest is None:
+        return False
+    with tempfile.TemporaryDirectory(prefix="defect-bento-") as folder:
+        write_tree(store.objects.get_tree(digest), Path(folder))
+        build(Path(folder), digest, release, bentoml_home)
+    return True

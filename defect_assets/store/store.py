@@ -69,7 +69,10 @@ class Store:
 
     def history(self, name: str) -> Iterator[Record]:
         """Yield the records that a name pointed to, the newest first; none for no such name."""
-        digest = self.refs.get(name)
+        return self.past(self.refs.get(name))
+
+    def past(self, digest: Digest | None) -> Iterator[Record]:
+        """Yield a record, and those that its name pointed to before, the newest first."""
         while digest:
             record = Record.model_validate(self.objects.get_json(digest))
             yield record
@@ -88,9 +91,26 @@ class Store:
         RefConflict
             If someone else published under this name at the same time.
         """
-        before = self.refs.get(name)
-        record = record.model_copy(update={"previous": before})
-        self.refs.move(name, before, self._put(record))
+        self.publish_after(name, self.refs.get(name), record)
+
+    def publish_after(self, name: str, before: Digest | None, record: Record) -> None:
+        """Point a name to a new result, unless it moved since one looked.
+
+        Parameters
+        ----------
+        name
+            Which name.
+        before
+            The record that it pointed to when one decided to move it; None: to nothing.
+        record
+            The new result's; it remembers the one before.
+
+        Raises
+        ------
+        RefConflict
+            If the name points to another record by now; nothing is changed then.
+        """
+        self.refs.move(name, before, self._put(record.model_copy(update={"previous": before})))
 
     def publish_once(self, name: str, record: Record) -> None:
         """Give a result a name for good. To do so again with the same content changes nothing.

@@ -10,7 +10,7 @@ from defect_assets.evaluation.report import REPORT, Report
 from defect_assets.home import PROJECT
 from defect_assets.inference.bundle import check_bundle
 from defect_assets.inference.detector import Detector
-from defect_assets.registry.packaging import stage
+from defect_assets.registry.packaging import rebuild, stage
 from defect_assets.registry.releases import (
     Release,
     ReleaseRefused,
@@ -22,6 +22,7 @@ from defect_assets.registry.releases import (
 from defect_assets.store import Digest, Record, Store
 from tests.evaluation.test_metrics import NAMES, _table
 from tests.inference.test_detector import untrained_bundle
+from tests.releases import publish_release
 
 ONES = np.ones((5, 6), np.uint8)
 
@@ -166,3 +167,33 @@ def test_the_service_imports_nothing_that_it_does_not_ship(
     subprocess.run(
         [sys.executable, "-c", script], cwd=staged[0] / "source", check=True, timeout=120
     )
+
+
+@pytest.mark.slow
+def test_a_bento_is_built_again_from_the_store_alone(store: Store, tmp_path: Path) -> None:
+    """In a process of its own: BentoML reads where its home is once."""
+    publish_release(store, "v0.1.0")
+    made = find_release(store, "v0.1.0")
+    assert made is not None
+    assert not rebuild(store, made, tmp_path / "bentoml")
+    digest = stage(store, made, PROJECT / "bento", tmp_path / "staged")
+    store.publish("bentos/v0.1.0", Record(asset="defect_bento", content=digest))
+    script = (
+        "import sys; from pathlib import Path; from defect_assets.store import open_store\n"
+        "from defect_assets.registry.packaging import rebuild\n"
+        "from defect_assets.registry.releases import find_release\n"
+        "store = open_store(sys.argv[1])\n"
+        "assert rebuild(store, find_release(store, 'v0.1.0'), Path(sys.argv[2]))\n"
+        "import bentoml\n"
+        "bento = bentoml.get('defect_detector:v0.1.0')\n"
+        "assert bento.info.labels['digest'] == sys.argv[3][:63]\n"
+    )
+    arguments = [str(tmp_path / "store"), str(tmp_path / "bentoml"), digest]
+    subprocess.run([sys.executable, "-c", script, *arguments], check=True, timeout=300)
+    check_bundle(bento_model(tmp_path / "bentoml"), made.bundle)
+
+
+def bento_model(bentoml_home: Path) -> Path:
+    """Return the folder of the one model in a BentoML's home."""
+    [spec] = bentoml_home.glob("models/*/*/bundle.json")
+    return spec.parent
