@@ -91,8 +91,8 @@ def _facts(store: Store, candidate: Candidate, images: "pd.DataFrame") -> dict[s
         "post": spec.postprocessing,
         "trained": candidate.model.details.get("processor"),
         "network": ", ".join(filter(None, (architecture.name, architecture.encoder))),
-        "painted": ", ".join(config.paint),
-        "config_notes": config.notes,
+        "config": config,
+        "steps": config.steps_for(sum(split.counts["train"].values())),
         "tested": images["class"].value_counts().sort_index().to_dict(),
         "exposures": sorted(filter(None, images["exposure"].unique())),
     }
@@ -136,6 +136,17 @@ def _caveats(
             f"Tested on fewer than {FEW_PARTS} parts, so intervals may be too narrow: "
             f"{', '.join(few)}."
         )
+    defective = images[f"tp_{ANY}"] + images[f"fn_{ANY}"] > 0
+    for share, rows, what in (
+        (test.escapes, images[defective], "defective parts was let pass"),
+        (test.false_alarms, images[~defective], "parts with a defect-free image was called ng"),
+    ):
+        if share == 0:  # the rule of three: Hanley and Lippman-Hand 1983
+            parts = rows["group"].nunique()
+            found.append(
+                f"None of {parts} {what}, which does not say never: "
+                f"up to {min(1, 3 / parts):.0%} would be likely to show none."
+            )
     lacking = [name for name in test.classes if name not in measured]
     if lacking:
         found.append(f"Never tested, for the test split has none: {', '.join(lacking)}.")
