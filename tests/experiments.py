@@ -90,9 +90,7 @@ def publish_experiment(store: Store, made: Made) -> None:
         "training_config": store.objects.put_json(values_of(config)),
         "python_environment": store.objects.put_json({"python": "3.13", "packages": {}}),
     }
-    store.publish(
-        f"configs/{made.config}", Record(asset="x", content=parents["training_config"])
-    )
+    store.publish(f"configs/{made.config}", Record(asset="x", content=parents["training_config"]))
     post = Postprocessing(threshold=made.threshold, review_threshold=made.threshold / 2)
     class_map = {1: "Crack", 2: "Hole"}
     files = untrained_bundle(postprocessing=post, **{"class_map": class_map, **made.bundle})

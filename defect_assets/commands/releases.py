@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markdown import Markdown
 from rich.markup import escape
 
 from defect_assets.commands.errors import errors, fail
@@ -145,7 +144,7 @@ def _show_proposal(
             }
         )
     else:
-        console.print(Markdown(note))
+        _print_note(note)
     if refused:
         fail(refused)
     console.print(f"[dim]not released: without --dry-run it is {proposal.release.id}[/]")
@@ -168,12 +167,18 @@ def _show_release(store: Store, release: str, as_json: bool) -> None:
             }
         )
         return
-    console.print(Markdown(note))
+    _print_note(note)
     console.print(
         f"\n[bold]Go on with[/]\n  defect-assets promote {release} production --why …\n"
         f"  defect-assets bundle {release} --to {release}",
         soft_wrap=True,
     )
+
+
+def _print_note(note: str) -> None:
+    from rich.markdown import Markdown
+
+    console.print(Markdown(note))
 
 
 def _print_json(value: Any) -> None:
