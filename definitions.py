@@ -7,6 +7,7 @@ from defect_assets.assets.cross_validation import cross_validation
 from defect_assets.assets.dataset import dataset_manifest, dataset_split
 from defect_assets.assets.environment import python_environment, training_config
 from defect_assets.assets.experiment import evaluation_report, trained_model
+from defect_assets.assets.leak_audit import leak_audit
 from defect_assets.assets.raw_images import raw_images
 from defect_assets.assets.release import defect_bento, model_release
 from defect_assets.checks import images_are_intact, no_part_in_several_places
@@ -22,6 +23,7 @@ defs = dg.Definitions(
         trained_model,  #       dataset × config: the bundle
         evaluation_report,  #   dataset × config: how good it is
         cross_validation,  #    dataset × config: how good the configuration is, on every part
+        leak_audit,  #          dataset × config: what a random split would make one believe
         model_release,  #       v1.4.2: a model under a version
         defect_bento,  #        v1.4.2: ready to serve
     ],

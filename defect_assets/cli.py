@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from rich.markup import escape
 
-from defect_assets.commands import channels, data, releases, stores, training
+from defect_assets.commands import channels, data, models, releases, stores, training
 from defect_assets.commands.errors import errors, fail
 from defect_assets.commands.imports import deliver_synthetic, imports
 from defect_assets.commands.roads import open_instance, open_road
@@ -19,6 +19,7 @@ from defect_assets.console import (
     console,
     example_image,
     show_crossvalidation,
+    show_leak_audit,
     summarize,
 )
 
@@ -45,6 +46,9 @@ for command in (
     training.preflight,
     releases.release,
     releases.bundle,
+    models.compare,
+    models.leaderboard,
+    models.triage,
     channels.promote,
     channels.rollback,
     channels.channels,
@@ -160,6 +164,27 @@ def cross_validate(
         with open_road(allow_unpinned) as road:
             road.take_in()
             show_crossvalidation(road.cross_validate(road.cut(), config, at_once))
+
+
+@app.command(name="leak-audit")
+def leak_audit(
+    config: Annotated[str, typer.Option(help="Training configuration, by its id.")] = "C-01",
+    allow_unpinned: Annotated[
+        bool, typer.Option("--allow-unpinned", help="Explore, as in `run`.")
+    ] = False,
+) -> None:
+    """Measure what a random split would make one believe of the newest dataset.
+
+    Trains the same configuration twice: once divided by part, as always, and once image by image,
+    so that parts which are tested were seen in training. The difference is not skill.
+    """
+    from defect_assets.home import default_home
+
+    with errors():
+        default_home().description()
+        with open_road(allow_unpinned) as road:
+            road.take_in()
+            show_leak_audit(road.audit_leak(road.cut(), config))
 
 
 @app.command()

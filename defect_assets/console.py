@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
 if TYPE_CHECKING:
     from defect_assets.evaluation.crossvalidation import CrossValidation
+    from defect_assets.evaluation.leak_audit import LeakAudit
     from defect_assets.home import Home
     from defect_assets.registry.releases import Release
 
@@ -141,6 +143,38 @@ def show_crossvalidation(result: CrossValidation) -> None:
             f"[dim]{escape(title):<14}[/]{_shown(score)}  [dim]{_shown(low)} – {_shown(high)}[/]"
         )
     console.print("[dim]95 % intervals, resampled by part[/]")
+
+
+def show_leak_audit(audit: LeakAudit) -> None:
+    """Print the scores under both splits side by side."""
+    table = Table(box=None, pad_edge=False)
+    for title in ("", "by part", "", "by image", "", "optimism", ""):
+        table.add_column(title, justify="left" if not title else "right")
+    for name, (difference, bounds) in audit.optimism.items():
+        cells = [name.replace("_", " ").replace("dice", "Dice").replace("auroc", "AUROC")]
+        for side in (audit.by_part, audit.by_image):
+            low, high = side.intervals.get(name, (None, None))
+            score = getattr(side.test, name)
+            cells += [_shown(score), f"[dim]{_shown(low)} – {_shown(high)}[/]"]
+        low, high = bounds or (None, None)
+        signed = "–" if low is None or high is None else f"{low:+.3f} – {high:+.3f}"
+        table.add_row(*cells, f"[bold]{difference:+.3f}[/]", f"[dim]{signed}[/]")
+    sides = [audit.by_part, audit.by_image]
+    console.print(
+        f"\n[bold]{audit.dataset} × {audit.config}[/], the same configuration on two splits: "
+        + " and ".join(f"{s.test.images} test images of {s.test.groups} parts" for s in sides)
+    )
+    console.print(table)
+    console.print(
+        "[dim]95 % intervals, resampled by part. Trained on other images of the same part: "
+        f"{audit.by_part.seen:.0%} of the test images by part, "
+        f"{audit.by_image.seen:.0%} by image.[/]"
+    )
+    if audit.points_of_dice is not None:
+        console.print(
+            f"A random split flatters this model by [bold]{audit.points_of_dice:.1f} points of "
+            "Dice[/]."
+        )
 
 
 def _shown(score: float | None, digits: int = 3) -> str:

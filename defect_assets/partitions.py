@@ -32,6 +32,7 @@ def published_as(asset: str, partition: str | None) -> str:
         "trained_model": "experiments",
         "evaluation_report": "reports",
         "cross_validation": "crossvalidations",
+        "leak_audit": "leakaudits",
     }
     if asset in of_experiments:
         assert partition is not None

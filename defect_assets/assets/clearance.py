@@ -8,6 +8,8 @@ from typing import Any
 import dagster as dg
 
 from defect_assets.assets.publishing import refuse
+from defect_assets.home import PROJECT, Home
+from defect_assets.partitions import experiment_of
 from defect_assets.registry.pinning import mark
 from defect_assets.registry.plan import Plan
 from defect_assets.registry.preflight import Finding, preflight, refusal
@@ -39,15 +41,27 @@ class Clearance:
 
 @contextmanager
 def cleared(
-    context: dg.AssetExecutionContext, plan: Plan, allow_unpinned: bool
+    context: dg.AssetExecutionContext, home: Home, accelerator: str, allow_unpinned: bool
 ) -> Iterator[Clearance]:
-    """Let a training begin, and keep others from the same one until it ends.
+    """Let the training of an experiment begin, and keep others from it until it ends.
+
+    Parameters
+    ----------
+    context
+        Of the experiment that is being materialized.
+    home
+        Where it is.
+    accelerator
+        What is asked for, see `Plan`.
+    allow_unpinned
+        Whether what can be waived is.
 
     Raises
     ------
     dagster.Failure
         If preflight refuses, someone else is at it, or took it over; with all that is to be mended.
     """
+    plan = Plan(PROJECT, home.store(), home.root, *experiment_of(context), accelerator)
     findings = preflight(plan)
     why = refusal(findings, allow_unpinned)
     if why:

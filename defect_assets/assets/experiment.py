@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from defect_assets.assets.clearance import Clearance, cleared
+from defect_assets.assets.comparing import compared
 from defect_assets.assets.dataset import dataset_split
 from defect_assets.assets.environment import python_environment, training_config
 from defect_assets.assets.publishing import (
@@ -24,12 +25,11 @@ from defect_assets.dataset.snapshot import Snapshot, read_snapshot
 from defect_assets.dataset.split import PARTS, Split, read_part, read_split
 from defect_assets.dataset.split import REF as SPLITS
 from defect_assets.evaluation.report import PAGE_TEMPLATE
-from defect_assets.home import PROJECT, Home
+from defect_assets.home import Home
 from defect_assets.inference.images import encode_png
 from defect_assets.partitions import experiment_of, experiments
 from defect_assets.registry.code import code_version
 from defect_assets.registry.pinning import mark, why_unpinned
-from defect_assets.registry.plan import Plan
 from defect_assets.resources import HomeResource
 from defect_assets.store import Digest, Store, canonical_json, digest_of
 from defect_assets.store.objects import write_tree
@@ -83,8 +83,7 @@ def trained_model(
     Trained on the train split; thresholds chosen on the validation split.
     """
     place = home.open()
-    plan = Plan(PROJECT, place.store(), place.root, *experiment_of(context), config.accelerator)
-    with cleared(context, plan, config.allow_unpinned) as clearance:
+    with cleared(context, place, config.accelerator, config.allow_unpinned) as clearance:
         return _train(context, place, config, clearance)
 
 
@@ -245,6 +244,7 @@ def evaluation_report(
             f"| class | Dice | IoU | recall | images | parts |\n|---|---|---|---|---|---|\n{rows}"
         ),
         "report": dg.MetadataValue.path(str(folder / "report.html")),
+        **compared(store, dataset, config_id),
     }
     if gallery:
         metadata["worst image"] = picture(gallery[0].png, "image, truth, prediction")

@@ -21,6 +21,7 @@ from defect_assets.dataset.delivery import deliveries
 from defect_assets.dataset.snapshot import latest_version, versions
 from defect_assets.dataset.version import Bump
 from defect_assets.evaluation.crossvalidation import CrossValidation, read_crossvalidation
+from defect_assets.evaluation.leak_audit import LeakAudit
 from defect_assets.home import PROJECT, Home, HomeError
 from defect_assets.partitions import batches, datasets, experiment_key, published_as, releases
 from defect_assets.registry.packaging import bento_folder
@@ -134,6 +135,16 @@ class Road:
         return read_crossvalidation(
             store, store.content(published_as("cross_validation", key)) or ""
         )
+
+    def audit_leak(self, dataset: str, config: str) -> LeakAudit:
+        """Train and test a configuration on a random split, too; return both sides."""
+        self.experiment(dataset, config)
+        key = experiment_key(dataset, config)
+        run = {"allow_unpinned": self.allow_unpinned}
+        self._refresh("leak_audit", key, {"ops": {"leak_audit": {"config": run}}})
+        store = self.home.store()
+        found = store.content(published_as("leak_audit", key)) or ""
+        return LeakAudit.model_validate(store.objects.get_json(found))
 
     def _ready(self, dataset: str, config: str) -> str:
         """Split a snapshot and record a configuration; return the experiment's partition."""

@@ -64,6 +64,24 @@ class Split(BaseModel):
     group, and of each division where the sample was and where it is. None where none moved, and
     where the policy is new, so that all is divided anew."""
 
+    def division(self, fold: int | None = None) -> str:
+        """Return the column of the table that says who is where, of a fold or of the split itself.
+
+        Raises
+        ------
+        UnknownFold
+            If there is no such fold.
+        """
+        if fold is None:
+            return "part"
+        if not 1 <= fold <= len(self.folds):
+            has = f"folds 1 to {len(self.folds)}" if self.folds else "no folds"
+            raise UnknownFold(
+                f"the split of {self.dataset} has no fold {fold}, it has {has}: set `folds` in the "
+                "dataset's description, or materialize dataset_split again if it is an old one"
+            )
+        return f"fold-{fold}"
+
 
 def split_snapshot(store: Store, digest: Digest) -> Split:
     """Divide a snapshot and store the table of who is where.
@@ -119,13 +137,7 @@ def read_part(
     UnknownFold
         If the split does not have this fold.
     """
-    name = "part" if fold is None else f"fold-{fold}"
-    if fold is not None and not 1 <= fold <= len(split.folds):
-        has = f"folds 1 to {len(split.folds)}" if split.folds else "no folds"
-        raise UnknownFold(
-            f"the split of {split.dataset} has no fold {fold}, it has {has}: set `folds` in the "
-            "dataset's description, or materialize dataset_split again if it is an old one"
-        )
+    name = split.division(fold)
     snapshot = read_snapshot(store, split.snapshot)
     rows = store.objects.get_table(split.rows, ["sample", "group", name])
     samples = samples_of(store, snapshot.batches)

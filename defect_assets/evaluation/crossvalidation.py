@@ -7,24 +7,17 @@ from pydantic import BaseModel, ConfigDict
 
 from defect_assets.evaluation.bootstrap import RESAMPLES, intervals
 from defect_assets.evaluation.metrics import Metrics, summarize
+from defect_assets.evaluation.trial import TrialResult
 from defect_assets.store import Digest, Store
 
 SUMMARY, IMAGES = "crossvalidation.json", "images.csv"
 """The files of a cross-validation: this model, and the counts of each image."""
 
 
-class Fold(BaseModel):
+class Fold(TrialResult):
     """One fold: a model and how good it is on the parts that it did not see."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     fold: int
-    bundle: Digest
-    images: Digest
-    """The counts of each image of its test part, as CSV."""
-    threshold: float
-    """Chosen on the fold's own validation part."""
-    test: Metrics
 
 
 class CrossValidation(BaseModel):

@@ -3,6 +3,7 @@
 import getpass
 import io
 import os
+import shutil
 import subprocess
 import tarfile
 from collections.abc import Iterable
@@ -50,6 +51,62 @@ def read_checkout(folder: Path) -> Checkout:
     changed = _names(folder, "diff", "--relative", "--name-only", "-z", "HEAD")
     new = _names(folder, "ls-files", "--others", "--exclude-standard", "-z", "--", *READ)
     return Checkout(head, files, tuple(sorted({*changed, *new})))
+
+
+def holds_commit(folder: Path, commit: str) -> bool:
+    """Tell whether a checkout's repository has a commit."""
+    try:
+        _git(folder, "cat-file", "-e", f"{commit}^{{commit}}")
+    except NoCheckout:
+        return False
+    return True
+
+
+def add_worktree(folder: Path, commit: str, into: Path) -> Path:
+    """Check a commit out into a new folder, beside a checkout of the same repository.
+
+    No branch points there, and no hook runs.
+
+    Returns
+    -------
+    Path
+        What in the new folder corresponds to the checkout's: where the checkout is a part of its
+        repository, another one below.
+
+    Raises
+    ------
+    NoCheckout
+        If there is no repository, or it does not have the commit.
+    """
+    prefix = _git(folder, "rev-parse", "--show-prefix").strip()
+    no_hooks = ("-c", f"core.hooksPath={os.devnull}")
+    _git(folder, *no_hooks, "worktree", "add", "--quiet", "--detach", str(into), commit)
+    return into / prefix
+
+
+def remove_worktree(folder: Path, worktree: Path) -> None:
+    """Remove a folder that `add_worktree` made, or began to make, and forget it."""
+    shutil.rmtree(worktree, ignore_errors=True)
+    _git(folder, "worktree", "prune")
+
+
+def identity(folder: Path) -> str:
+    """Return who is at work in a checkout, as git would sign a commit: ``name <email>``.
+
+    Where git was not told, it is the name that the system knows the user by.
+    """
+    try:
+        said = _git(folder, "-c", "user.useConfigOnly=true", "var", "GIT_COMMITTER_IDENT")
+    except NoCheckout:
+        return _user()
+    return said.rsplit(">", 1)[0] + ">"  # a time follows
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # as in a container, of a user that has no name
+        return f"user {os.getuid()}"
 
 
 def write_commit(folder: Path, commit: str, into: Path) -> None:
@@ -100,25 +157,6 @@ def commits_between(
     """
     told = _names(folder, "log", "-z", "--format=%H %s", f"{one}...{other}", "--", *files)
     return [(line[:40], line[41:]) for line in told]
-
-
-def identity(folder: Path) -> str:
-    """Return who is at work in a checkout, as git would sign a commit: ``name <email>``.
-
-    Where git was not told, it is the name that the system knows the user by.
-    """
-    try:
-        said = _git(folder, "-c", "user.useConfigOnly=true", "var", "GIT_COMMITTER_IDENT")
-    except NoCheckout:
-        return _user()
-    return said.rsplit(">", 1)[0] + ">"  # a time follows
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # as in a container, of a user that has no name
-        return f"user {os.getuid()}"
 
 
 def _names(folder: Path, *arguments: str) -> list[str]:

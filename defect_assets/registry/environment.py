@@ -1,15 +1,12 @@
 """The environment that everything is computed in."""
 
-import importlib.util
-import platform
 import re
-import runpy
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from defect_assets.registry.installed import installed
 from defect_assets.store import Digest, Store, canonical_json, digest_of
 
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)(?:\s*;\s*([^\\]+?))?\s*\\?$", re.M)
@@ -34,22 +31,14 @@ class Environment(BaseModel):
 
 def current_environment(lock: Path) -> Environment:
     """Return the environment of this process, as far as the lock file names its packages."""
-    text = lock.read_text()
-    torch = _torch_version()
-    packages = {}
-    for name in sorted({match[1] for match in _PIN.finditer(text)}):
-        try:
-            packages[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue  # locked for another platform or another Python
     return Environment(
-        python=platform.python_version(),
-        machine=platform.machine(),
-        torch=torch["__version__"],
-        cuda=torch["cuda"],
-        lock=digest_of(lock.read_bytes()),
-        packages=packages,
+        **installed(locked_names(lock.read_text())), lock=digest_of(lock.read_bytes())
     )
+
+
+def locked_names(lock: str) -> set[str]:
+    """Return the packages that a lock file pins."""
+    return {match[1] for match in _PIN.finditer(lock)}
 
 
 def digest_of_environment(lock: Path) -> Digest:
@@ -61,14 +50,6 @@ def record_environment(store: Store, lock: Path) -> Digest:
     """Put the environment of this process and its lock file into the store; return its digest."""
     store.objects.put(lock.read_bytes())
     return store.objects.put_json(current_environment(lock).model_dump(mode="json"))
-
-
-def _torch_version() -> dict[str, Any]:
-    """Read PyTorch's version from its file: to import it would take seconds."""
-    spec = importlib.util.find_spec("torch")
-    assert spec is not None
-    assert spec.origin is not None
-    return runpy.run_path(str(Path(spec.origin).with_name("version.py")))
 
 
 def drift(lock: Path) -> dict[str, tuple[str, str]]:

@@ -12,6 +12,8 @@ from defect_assets.store import Digest, Record, Store, short
 EXPERIMENTS, REPORTS, CHANNELS = "experiments/", "reports/", "channels/"
 _EXPERIMENT = re.compile(r"(DS-[^\s/×|]+)\s*[/×|]\s*(C-[^\s/×|]+)")
 
+_WORD = re.compile(r"\w[\w.-]*")
+
 
 class UnknownSubject(UserError):
     """A name that leads to no evaluated model; the message says which do."""
@@ -54,7 +56,7 @@ def find_subject(store: Store, name: str) -> Subject:
     """
     if match := _EXPERIMENT.fullmatch(name.strip()):
         return _experiment(store, *match.groups())
-    for folder in (RELEASES, CHANNELS):
+    for folder in (RELEASES, CHANNELS) if _WORD.fullmatch(name) else ():
         record = store.record(f"{folder}{name}")
         if record is not None:
             release = Release.model_validate(store.objects.get_json(record.content))

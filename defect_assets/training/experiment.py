@@ -92,7 +92,7 @@ def train_on_split(
 def _part(
     store: Store, split: Split, images: FittedImages, part: str, fold: int | None
 ) -> FittedImages:
-    column = "part" if fold is None else f"fold-{fold}"
+    column = split.division(fold)
     rows = store.objects.get_table(split.rows, ["sample", column])
     chosen = np.array(rows[column].to_pylist()) == part
     return images.only(np.array(rows["sample"].to_pylist())[chosen])

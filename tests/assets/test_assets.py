@@ -3,8 +3,9 @@
 import io
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pandas as pd
@@ -12,14 +13,17 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from defect_assets.assets import cross_validation, environment, experiment, release
+from defect_assets.assets import clearance, environment, experiment, release
 from defect_assets.automation import road
 from defect_assets.automation.road import Blocked, Road
 from defect_assets.automation.staleness import why_stale
 from defect_assets.dataset.split import read_split
 from defect_assets.dataset.version import Bump
-from defect_assets.evaluation.crossvalidation import Fold, read_crossvalidation
+from defect_assets.evaluation.crossvalidation import read_crossvalidation
+from defect_assets.evaluation.leak_audit import LeakAudit
 from defect_assets.evaluation.metrics import summarize
+from defect_assets.evaluation.report import Report
+from defect_assets.evaluation.trial import TrialResult
 from defect_assets.home import Home
 from defect_assets.partitions import experiment_key, published_as
 from defect_assets.registry.pinning import why_unpinned
@@ -27,8 +31,8 @@ from defect_assets.registry.releasing import GatesFailed
 from defect_assets.store import Store
 from defect_assets.store.leases import signature
 from defect_assets.store.reservations import reserve
-from defect_assets.training import folds
-from defect_assets.training.folds import FoldJob, run_fold
+from defect_assets.training import trials
+from defect_assets.training.trials import Trial, run_trial
 from definitions import defs
 from tests.checkouts import commit_all
 from tests.conftest import PROJECT, deliver
@@ -63,7 +67,7 @@ def configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.copy(PROJECT / name, project / name)
     commit_all(project)
     monkeypatch.setattr(environment, "CONFIGS", folder)
-    for module in (experiment, cross_validation, release, road):
+    for module in (clearance, release, road):
         monkeypatch.setattr(module, "PROJECT", project)
     return folder
 
@@ -402,27 +406,38 @@ def test_near_duplicates_in_several_parts_block_until_they_are_joined(platform: 
     assert materialized.metadata["samples moved"].value > 0
 
 
+@pytest.fixture
+def tried(monkeypatch: pytest.MonkeyPatch) -> list[Trial]:
+    """The trials that are run from now on, in their order."""
+    heard: list[Trial] = []
+    monkeypatch.setattr(trials, "run_trial", lambda *a: heard.append(a[1]) or run_trial(*a))
+    return heard
+
+
 def test_each_part_is_tested_once_by_a_model_that_never_saw_it(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = platform.prepare()
-    trained = []
+    tried: list[Trial] = []
 
-    def until_the_power_fails(store: Store, job: FoldJob, report: Callable[[str], None]) -> Fold:
-        if len(trained) == 2:
+    def until_the_power_fails(*arguments: Any) -> TrialResult:
+        if len(tried) == 2:
             raise RuntimeError("the power failed")
-        trained.append(job.fold)
-        return run_fold(store, job, report)
+        tried.append(arguments[1])
+        return run_trial(*arguments)
 
-    monkeypatch.setattr(folds, "run_fold", until_the_power_fails)
+    monkeypatch.setattr(trials, "run_trial", until_the_power_fails)
     assert not platform.materialize("cross_validation", EXPERIMENT).success
-    assert list(store.refs.names("folds/")) == [f"folds/DS-1.0.0/C-01/{fold}" for fold in (1, 2)]
+    assert list(store.refs.names("trials/")) == [
+        "trials/DS-1.0.0/C-01/fold-1",
+        "trials/DS-1.0.0/C-01/fold-2",
+    ]
     assert store.refs.get("crossvalidations/DS-1.0.0/C-01") is None
 
-    heard = []
-    monkeypatch.setattr(folds, "run_fold", lambda *a: heard.append(a[1].fold) or run_fold(*a))
+    heard: list[Trial] = []
+    monkeypatch.setattr(trials, "run_trial", lambda *a: heard.append(a[1]) or run_trial(*a))
     assert platform.materialize("cross_validation", EXPERIMENT).success
-    assert (trained, heard) == ([1, 2], [3, 4, 5])
+    assert ([t.fold for t in tried], [t.fold for t in heard]) == ([1, 2], [3, 4, 5])
 
     record = store.record("crossvalidations/DS-1.0.0/C-01")
     assert record is not None
@@ -444,6 +459,58 @@ def test_each_part_is_tested_once_by_a_model_that_never_saw_it(
     assert platform.materialize("cross_validation", EXPERIMENT).success
     assert heard == []
     assert store.content("crossvalidations/DS-1.0.0/C-01") == record.content
+
+    # Where only the testing's code is another one, no fold is trained.
+    monkeypatch.setattr("defect_assets.assets.trials.TRIAL_CODE", "another")
+    assert platform.materialize("cross_validation", EXPERIMENT).success
+    assert [trial.bundle for trial in heard] == [fold.bundle for fold in result.folds]
+    assert store.content("crossvalidations/DS-1.0.0/C-01") == record.content
+
+
+def test_the_same_configuration_on_a_random_split_is_put_beside(
+    platform: Platform, tried: list[Trial]
+) -> None:
+    store = platform.prepare()
+    name = "leakaudits/DS-1.0.0/C-01"
+    data = failure(platform.materialize("leak_audit", EXPERIMENT))
+    assert "materialize evaluation_report first" in data.description
+    for asset in ("trained_model", "evaluation_report", "leak_audit"):
+        assert platform.materialize(asset, EXPERIMENT).success, asset
+
+    audit = LeakAudit.model_validate(store.objects.get_json(store.content(name) or ""))
+    assert audit.by_part.bundle == store.content("experiments/DS-1.0.0/C-01")
+    assert audit.by_part.bundle != audit.by_image.bundle
+    assert audit.by_part.seen == 0
+    assert audit.by_image.seen > 0.5
+    assert audit.by_part.test.images == audit.by_image.test.images
+    report = store.objects.get_tree(store.content("reports/DS-1.0.0/C-01") or "")["report.json"]
+    assert audit.by_part.test == Report.model_validate_json(report).test
+
+    # The same again gives the same, and trains nothing.
+    again = store.content(name)
+    assert platform.materialize("leak_audit", EXPERIMENT).success
+    assert (len(tried), store.content(name)) == (1, again)
+
+
+def test_what_was_tried_unpinned_is_trained_anew_for_a_pinned_cross_validation(
+    platform: Platform, configs: Path, tried: list[Trial]
+) -> None:
+    (configs / "new.txt").write_text("not committed")
+    store = platform.prepare()
+    name = "crossvalidations/DS-1.0.0/C-01"
+    assert not platform.materialize("cross_validation", EXPERIMENT).success
+    unpinned = {"allow_unpinned": True}
+    assert platform.materialize("cross_validation", EXPERIMENT, unpinned).success
+    assert why_unpinned(store.record(name))
+    explored = store.content(name)
+    assert platform.materialize("cross_validation", EXPERIMENT, unpinned).success
+    assert len(tried) == 5
+
+    commit_all(configs.parent)
+    assert platform.materialize("cross_validation", EXPERIMENT).success
+    assert [trial.bundle for trial in tried[5:]] == [None] * 5
+    assert why_unpinned(store.record(name)) == []
+    assert store.content(name) == explored
 
 
 def test_what_fails_a_gate_is_released_for_a_reason_or_not_at_all(
@@ -494,7 +561,7 @@ def test_folds_side_by_side_come_to_the_same(platform: Platform) -> None:
     store = platform.prepare()
     assert platform.materialize("cross_validation", EXPERIMENT, {"at_once": 2}).success
     side_by_side = store.content("crossvalidations/DS-1.0.0/C-01")
-    shutil.rmtree(platform.home.root / "store" / "refs" / "folds")
+    shutil.rmtree(platform.home.root / "store" / "refs" / "trials")
     assert platform.materialize("cross_validation", EXPERIMENT).success
     assert store.content("crossvalidations/DS-1.0.0/C-01") == side_by_side
 

@@ -13,7 +13,7 @@ CLASSES = ["Crack", "Fray"]
 SCORES = ["dice", "macro_dice", "region_recall", "image_auroc", "false_alarms", "escapes"]
 
 
-def _table(seed: int, groups: int, per_group: int = 3) -> pd.DataFrame:
+def make_table(seed: int, groups: int, per_group: int = 3) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     rows = []
     for group in range(groups):
@@ -66,7 +66,7 @@ def _plain(table: pd.DataFrame, resamples: int, seed: int) -> dict[str, tuple[fl
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_all_at_once_is_the_same_as_one_by_one(seed: int) -> None:
-    table = _table(seed, groups=9)
+    table = make_table(seed, groups=9)
     quick, plain = intervals(table, CLASSES, 100, seed), _plain(table, 100, seed)
     for name in SCORES:
         assert quick[name] == pytest.approx(plain[name], abs=1e-6), name
@@ -76,7 +76,7 @@ def test_all_at_once_is_the_same_as_one_by_one(seed: int) -> None:
 def test_an_interval_is_in_order_and_of_the_order_of_rows_independent(
     seed: int, groups: int
 ) -> None:
-    table = _table(seed, groups)
+    table = make_table(seed, groups)
     found = intervals(table, CLASSES, 200)
     assert all(0 <= low <= high <= 1 for low, high in found.values())
     shuffled = table.sample(frac=1, random_state=seed)
@@ -86,14 +86,14 @@ def test_an_interval_is_in_order_and_of_the_order_of_rows_independent(
 
 def test_parts_not_images_are_drawn() -> None:
     """More images of the same parts say nothing new; more parts do."""
-    few = _table(0, groups=12, per_group=1)
+    few = make_table(0, groups=12, per_group=1)
     copies = pd.concat([few] * 20)
     width = [np.ptp(intervals(t, CLASSES, 2000)["dice"]) for t in (few, copies)]
     assert width[0] == pytest.approx(width[1])
-    assert np.ptp(intervals(_table(0, 240, 1), CLASSES, 2000)["dice"]) < width[0] / 2
+    assert np.ptp(intervals(make_table(0, 240, 1), CLASSES, 2000)["dice"]) < width[0] / 2
 
 
 def test_what_cannot_be_measured_has_no_interval() -> None:
-    table = _table(0, groups=9)
+    table = make_table(0, groups=9)
     free = table[table["regions"] == 0]
     assert set(intervals(free, CLASSES, 100)) == {"false_alarms"}

@@ -1,6 +1,5 @@
-"""Training and testing the folds of a cross-validation, one after the other or side by side."""
+"""Trials: models that are trained only to be tested, one after the other or side by side."""
 
-import io
 import multiprocessing
 import tempfile
 from collections.abc import Callable, Iterator
@@ -8,13 +7,11 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from defect_assets.dataset.snapshot import read_snapshot
 from defect_assets.dataset.split import Split, read_part
-from defect_assets.evaluation.crossvalidation import Fold
 from defect_assets.evaluation.evaluate import evaluate
 from defect_assets.evaluation.metrics import summarize
+from defect_assets.evaluation.trial import TrialResult
 from defect_assets.inference.detector import Detector
 from defect_assets.store import Digest, Store, open_store
 from defect_assets.store.objects import write_tree
@@ -28,11 +25,14 @@ from defect_assets.training.processes import listening
 
 
 @dataclass(frozen=True)
-class FoldJob:
-    """One fold to train and to test."""
+class Trial:
+    """One model to train and to test."""
 
-    fold: int
+    name: str
+    """E.g. ``fold-3``; no two that share a folder for their state have the same."""
     split: Split
+    fold: int | None
+    """Which fold of the split, from 1 on; None: its train, val and test."""
     config: TrainingConfig
     fitted: Path
     """The folder for images at the network's resolution."""
@@ -41,52 +41,67 @@ class FoldJob:
     identity: str
     """See `defect_assets.training.checkpoint.Checkpoint`."""
     hardware: Hardware
+    bundle: Digest | None = None
+    """The model, where it is trained already, and only to be tested."""
 
 
-def run_fold(store: Store, job: FoldJob, report: Callable[[str], None] = lambda _: None) -> Fold:
-    """Train a fold's model and test it; its files are in the store when this returns.
+def run_trial(
+    store: Store, trial: Trial, report: Callable[[str], None] = lambda _: None
+) -> TrialResult:
+    """Train a model and test it; its files are in the store when this returns.
 
     Parameters
     ----------
     store
         Where all lies.
-    job
-        The fold.
+    trial
+        Who trains and who tests.
     report
         Is told of progress.
     """
-
-    def told(progress: Progress) -> None:
-        report(f"fold {job.fold}: {progress}")
-
-    checkpoint = Checkpoint(job.state / f"fold-{job.fold}", job.identity)
-    model = train_on_split(
-        store, job.split, job.config, job.fitted, job.fold, job.hardware, checkpoint, told
-    )
+    checkpoint = Checkpoint(trial.state / trial.name, trial.identity)
+    bundle = trial.bundle or store.objects.put_tree(_train(store, trial, checkpoint, report))
     with tempfile.TemporaryDirectory() as folder:
-        write_tree(model.files, Path(folder))
+        write_tree(store.objects.get_tree(bundle), Path(folder))
         detector = Detector.load(Path(folder))
-    description = read_snapshot(store, job.split.snapshot).description
-    table, _ = evaluate(detector, read_part(store, job.split, "test", job.fold), description)
-    fold = Fold(
-        fold=job.fold,
-        bundle=store.objects.put_tree(model.files),
+    description = read_snapshot(store, trial.split.snapshot).description
+    table, _ = evaluate(detector, read_part(store, trial.split, "test", trial.fold), description)
+    result = TrialResult(
+        bundle=bundle,
         images=store.objects.put(table.to_csv(index=False).encode()),
         threshold=detector.spec.postprocessing.threshold,
         test=summarize(table, detector.spec.class_map.values()),
     )
     checkpoint.remove()
-    return fold
+    return result
 
 
-def run_folds(
+def _train(
+    store: Store, trial: Trial, checkpoint: Checkpoint, report: Callable[[str], None]
+) -> dict[str, bytes]:
+    def told(progress: Progress) -> None:
+        report(f"{trial.name}: {progress}")
+
+    return train_on_split(
+        store,
+        trial.split,
+        trial.config,
+        trial.fitted,
+        trial.fold,
+        trial.hardware,
+        checkpoint,
+        told,
+    ).files
+
+
+def run_trials(
     store: Store,
     store_url: str,
-    jobs: list[FoldJob],
+    trials: list[Trial],
     at_once: int,
     report: Callable[[str], None] = lambda _: None,
-) -> Iterator[Fold]:
-    """Yield folds as they are done.
+) -> Iterator[tuple[Trial, TrialResult]]:
+    """Yield trials as they are done, and what they came to.
 
     Parameters
     ----------
@@ -94,37 +109,30 @@ def run_folds(
         Where all lies.
     store_url
         How other processes open it.
-    jobs
-        The folds.
+    trials
+        Of one snapshot.
     at_once
         How many to train at the same time, each in a process of its own; 1: in this one.
     report
         Is told of progress.
     """
-    if at_once == 1 or len(jobs) < 2:
-        yield from (run_fold(store, job, report) for job in jobs)
+    if at_once == 1 or len(trials) < 2:
+        yield from ((trial, run_trial(store, trial, report)) for trial in trials)
         return
-    first = jobs[0]
+    first = trials[0]
     fit_snapshot(store, first.split.snapshot, first.config.input, first.fitted)  # not by each
     spawn = multiprocessing.get_context("spawn")
     with listening(report) as tell, ProcessPoolExecutor(at_once, spawn) as pool:
-        futures: list[Future[Fold]] = [
-            pool.submit(_run_there, store_url, job, tell) for job in jobs
-        ]
+        futures: dict[Future[TrialResult], Trial] = {
+            pool.submit(_run_there, store_url, trial, tell): trial for trial in trials
+        }
         try:
             for future in as_completed(futures):
-                yield future.result()
+                yield futures[future], future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-def _run_there(store_url: str, job: FoldJob, tell: Callable[[str], None]) -> Fold:
-    return run_fold(open_store(store_url), job, tell)
-
-
-def read_table(store: Store, digest: Digest) -> pd.DataFrame:
-    """Return the counts of each image of a fold's test part."""
-    return pd.read_csv(
-        io.BytesIO(store.objects.get(digest)), dtype={"sample": str, "group": str, "exposure": str}
-    )
+def _run_there(store_url: str, trial: Trial, tell: Callable[[str], None]) -> TrialResult:
+    return run_trial(open_store(store_url), trial, tell)

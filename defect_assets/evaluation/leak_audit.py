@@ -1,0 +1,93 @@
+"""What a random split flatters: one configuration, tested on new parts and on known ones."""
+
+from collections.abc import Iterable
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict
+
+from defect_assets.evaluation.bootstrap import draw, interval, resampled
+from defect_assets.evaluation.metrics import Metrics, summarize
+from defect_assets.store import Digest
+
+SCORES = ("dice", "macro_dice", "region_recall", "image_auroc", "false_alarms", "escapes")
+"""The scores that are put side by side; names of `Metrics`."""
+
+Interval = tuple[float, float]
+
+
+class Side(BaseModel):
+    """How good a model is that was trained on one kind of split."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bundle: Digest
+    seen: float
+    """Share of the test images of whose part another image was trained on."""
+    test: Metrics
+    intervals: dict[str, Interval]
+    """95 % intervals, resampled by part."""
+
+
+class LeakAudit(BaseModel):
+    """The same configuration under both splits."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str
+    config: str
+    by_part: Side
+    """The split that counts."""
+    by_image: Side
+    """The leaky one."""
+    optimism: dict[str, tuple[float, Interval | None]]
+    """By how much each of `SCORES` is higher under the leaky split, and the 95 % interval of that.
+    The two tests share no images, so each is resampled by itself."""
+
+    @property
+    def points_of_dice(self) -> float | None:
+        """The optimism in points of Dice, hundredths."""
+        found = self.optimism.get("dice")
+        return 100 * found[0] if found else None
+
+
+def audit_leak(
+    dataset: str,
+    config: str,
+    by_part: tuple[Digest, float, pd.DataFrame],
+    by_image: tuple[Digest, float, pd.DataFrame],
+    class_names: Iterable[str],
+) -> LeakAudit:
+    """Put a configuration's scores under both splits side by side.
+
+    Parameters
+    ----------
+    dataset, config
+        Of what.
+    by_part, by_image
+        Of each split the model, the share of test images whose part was trained on, and the counts
+        of each test image (see `defect_assets.evaluation.metrics.count_image`).
+    class_names
+        The classes of defect that the models tell apart.
+    """
+    classes = list(class_names)
+    sides, draws = [], []
+    for seed, (bundle, seen, table) in enumerate((by_part, by_image)):
+        scores = resampled(table, *draw(table["group"], seed=seed), classes)
+        bounds = {name: interval(values) for name, values in scores.items()}
+        side = Side(
+            bundle=bundle,
+            seen=seen,
+            test=summarize(table, classes),
+            intervals={name: found for name, found in bounds.items() if found},
+        )
+        sides.append(side)
+        draws.append(scores)
+    honest, leaky = sides
+    optimism: dict[str, tuple[float, Interval | None]] = {}
+    for name in SCORES:
+        low, high = (getattr(side.test, name) for side in sides)
+        if low is not None and high is not None:
+            optimism[name] = (high - low, interval(draws[1][name] - draws[0][name]))
+    return LeakAudit(
+        dataset=dataset, config=config, by_part=honest, by_image=leaky, optimism=optimism
+    )
