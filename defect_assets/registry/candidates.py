@@ -1,17 +1,13 @@
 """What could be released: an experiment as it was trained and evaluated."""
 
-import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from defect_assets.errors import UserError
-from defect_assets.evaluation.report import IMAGES, REPORT, Report
+from defect_assets.evaluation.report import Report
+from defect_assets.registry.comparing import read_counts, read_report
 from defect_assets.registry.pinning import why_unpinned
 from defect_assets.registry.subjects import REPORTS, Subject
 from defect_assets.store import Digest, Store
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 class ReleaseRefused(UserError):
@@ -92,22 +88,8 @@ def last_evaluated(store: Store) -> tuple[str, str]:
     return dataset, config
 
 
-def read_report(store: Store, digest: Digest) -> Report:
-    """Return the report with a digest."""
-    return Report.model_validate_json(store.objects.get(store.objects.get_json(digest)[REPORT]))
-
-
-def read_images(store: Store, report: Digest) -> "pd.DataFrame":
-    """Return the counts of each image of a report; see `evaluation.metrics.count_image`."""
-    import pandas as pd
-
-    csv = store.objects.get(store.objects.get_json(report)[IMAGES])
-    named = dict.fromkeys(("sample", "class", "group", "exposure"), str)
-    return pd.read_csv(io.BytesIO(csv), dtype=named, keep_default_na=False)
-
-
 def intervals_of(store: Store, report: Digest) -> dict[str, tuple[float, float]]:
     """Return the 95 % intervals of a report's scores, by their names."""
     from defect_assets.evaluation.bootstrap import intervals
 
-    return intervals(read_images(store, report), read_report(store, report).test.classes)
+    return intervals(read_counts(store, report), read_report(store, report).test.classes)

@@ -36,7 +36,7 @@ def judge(store: Store, project: Path, gates: Gates, candidate: Candidate) -> li
         *_ceilings(gates, candidate),
         *([_latency(gates.latency_p95_ms, candidate)] if gates.latency_p95_ms else []),
         *(
-            [compare_with_production(store, candidate)]
+            [compare_with_production(store, project, candidate)]
             if gates.no_class_worse_than_production
             else []
         ),

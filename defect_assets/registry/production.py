@@ -1,32 +1,28 @@
 """Is a candidate worse than what is in production?"""
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from defect_assets.dataset.difference import difference
-from defect_assets.dataset.snapshot import read_snapshot
-from defect_assets.dataset.split import read_split
-from defect_assets.evaluation.report import Report
-from defect_assets.registry.candidates import Candidate, intervals_of, read_images, read_report
+from defect_assets.evaluation.comparison import Comparison
+from defect_assets.registry.candidates import Candidate, intervals_of
 from defect_assets.registry.channels import PRODUCTION
 from defect_assets.registry.channels import REF as CHANNELS
+from defect_assets.registry.comparing import CannotCompare, compare
 from defect_assets.registry.gates import GateResult
 from defect_assets.registry.releases import Release, read_release
-from defect_assets.store import Digest, Store
-
-if TYPE_CHECKING:
-    from defect_assets.evaluation.comparison import Comparison
+from defect_assets.registry.subjects import UnknownSubject, find_subject
+from defect_assets.store import Store
 
 _GATE = "no class worse than production"
 
 
-def compare_with_production(store: Store, candidate: Candidate) -> GateResult:
+def compare_with_production(store: Store, project: Path, candidate: Candidate) -> GateResult:
     """Look whether a class is found worse than by the model in production.
 
-    Of the images that both were tested on, with the same labels, the difference is taken, paired:
-    a class is worse if the 95 % interval of the difference lies below zero. It is not asked how
-    many parts that stands on, since a gate should rather refuse one time too often. Of a class
-    that these images say nothing of, the candidate's Dice may not lie below the interval of
-    production's, each on its own test split.
+    On the images that both were tested on the difference is taken, paired: a class is worse if the
+    95 % interval of the difference lies below zero. It is not asked on how many parts the two
+    differ, since a gate should rather refuse once too often. Of a class that these images say
+    nothing of, the candidate's Dice may not lie below the interval of production's, each on its own
+    test split.
     """
     digest = store.content(f"{CHANNELS}{PRODUCTION}")
     if digest is None:
@@ -34,43 +30,22 @@ def compare_with_production(store: Store, candidate: Candidate) -> GateResult:
     production = read_release(store, digest)
     if production.bundle == candidate.model.content:
         return _result([], f"{production.id} in production is this very model")
-    report = read_report(store, production.report)
-    compared = _compare(store, report, production.report, candidate)
-    worse = _worse(store, production, candidate, compared)
-    if compared.images:
-        how = f"compared on {compared.images} images of {compared.parts} parts that both tested"
-    else:
-        how = (
-            "no image was tested by both with the same labels, so each is taken on its own "
-            "test split"
-        )
-    return _result(worse, f"{production.id} is in production; {how}", production.id)
-
-
-def _compare(store: Store, before: Report, images: Digest, candidate: Candidate) -> "Comparison":
-    from defect_assets.evaluation.comparison import compare_tables
-
-    tables = read_images(store, images), read_images(store, candidate.evaluation.content)
-    names = [name for name in before.test.classes if name in candidate.report.test.classes]
-    return compare_tables(
-        *tables, names, but={"relabelled": _relabelled(store, before.split, candidate)}
+    try:
+        before = find_subject(store, PRODUCTION)
+        compared = compare(store, before, candidate, project).comparison
+    except (CannotCompare, UnknownSubject) as error:
+        return _result([f"it cannot be compared ({error})"], f"{production.id} is in production")
+    how = (
+        f"compared on {compared.images} images of {compared.parts} parts that both tested"
+        if compared.images
+        else "no image was tested by both with the same label, so each is taken on its own split"
     )
-
-
-def _relabelled(store: Store, split: Digest, candidate: Candidate) -> list[str]:
-    """Return the samples whose truth is another one, so that their scores say nothing."""
-    splits = (read_split(store, digest) for digest in (split, candidate.report.split))
-    old, new = (read_snapshot(store, found.snapshot) for found in splits)
-    if old.description.labels != new.description.labels:
-        tested = read_images(store, candidate.evaluation.content)
-        return [str(sample) for sample in tested["sample"]]
-    changes = difference(store, old.batches, new.batches)
-    pairs = zip(changes["sample"].to_pylist(), changes["change"].to_pylist(), strict=True)
-    return [sample for sample, change in pairs if change == "relabelled"]
+    worse = _worse(store, production, candidate, compared)
+    return _result(worse, f"{production.id} is in production; {how}")
 
 
 def _worse(
-    store: Store, production: Release, candidate: Candidate, compared: "Comparison"
+    store: Store, production: Release, candidate: Candidate, compared: Comparison
 ) -> list[str]:
     """Return what is worse, class by class, in words."""
     found = []
@@ -99,15 +74,15 @@ def _worse(
     return found
 
 
-def _result(worse: list[str], why: str, production: str = "production") -> GateResult:
+def _result(worse: list[str], why: str) -> GateResult:
     return GateResult(
         gate=_GATE,
         passed=not worse,
         measured="; ".join(worse) or "none",
         required="none",
-        why=f"{'; '.join(worse)}; {why}" if worse else why,
-        mend=f"see what differs from {production}; deliver more parts of these classes, or train "
-        "otherwise"
+        why="; ".join([*worse, why]),
+        mend="defect-assets compare production with the experiment says what differs; deliver more "
+        "parts of these classes, or train otherwise"
         if worse
         else "",
     )

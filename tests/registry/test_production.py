@@ -109,7 +109,7 @@ def test_without_common_images_each_is_taken_on_its_own(
     dataset = split(store, snapshot.id)
     good = compared(store, project, Made(dataset=dataset, found=0.9))
     assert good.passed
-    assert "no image was tested by both with the same labels" in good.why
+    assert "no image was tested by both with the same label" in good.why
     assert not compared(store, project, Made(dataset=dataset, found=0.3)).passed
 
 
