@@ -45,6 +45,8 @@ def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                 "checkout",
                 "export",
                 "preflight",
+                "release",
+                "bundle",
                 "compare",
                 "leaderboard",
                 "triage",
