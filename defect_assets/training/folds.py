@@ -67,7 +67,7 @@ def run_fold(store: Store, job: FoldJob, report: Callable[[str], None] = lambda 
         write_tree(model.files, Path(folder))
         detector = Detector.load(Path(folder))
     description = read_snapshot(store, job.split.snapshot).description
-    table, _ = evaluate(detector, read_part(store, job.split, "test", job.fold), description)
+    table = evaluate(detector, read_part(store, job.split, "test", job.fold), description).images
     fold = Fold(
         fold=job.fold,
         bundle=store.objects.put_tree(model.files),
@@ -125,6 +125,5 @@ def _run_there(store_url: str, job: FoldJob, tell: Callable[[str], None]) -> Fol
 
 def read_table(store: Store, digest: Digest) -> pd.DataFrame:
     """Return the counts of each image of a fold's test part."""
-    return pd.read_csv(
-        io.BytesIO(store.objects.get(digest)), dtype={"sample": str, "group": str, "exposure": str}
-    )
+    names = ("sample", "group", "exposure", "batch")
+    return pd.read_csv(io.BytesIO(store.objects.get(digest)), dtype=dict.fromkeys(names, str))
