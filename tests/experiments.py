@@ -13,7 +13,8 @@ import yaml
 from defect_assets.dataset.images import LabelledImage
 from defect_assets.dataset.snapshot import find_snapshot
 from defect_assets.dataset.split import Split, read_part, read_split, split_snapshot
-from defect_assets.evaluation.metrics import count_image, summarize
+from defect_assets.evaluation.counts import count_image
+from defect_assets.evaluation.metrics import summarize
 from defect_assets.evaluation.report import IMAGES, REPORT, Report
 from defect_assets.home import Home
 from defect_assets.inference.postprocessing import Analysis, Postprocessing

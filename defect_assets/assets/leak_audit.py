@@ -1,9 +1,6 @@
 """What a random split would make one believe."""
 
-import io
-
 import dagster as dg
-import pandas as pd
 
 from defect_assets.assets.clearance import Clearance, cleared
 from defect_assets.assets.dataset import dataset_split
@@ -18,6 +15,7 @@ from defect_assets.assets.publishing import (
     rounded,
 )
 from defect_assets.assets.trials import Division, TrialsRun, run_divisions
+from defect_assets.evaluation.counts import read_counts
 from defect_assets.evaluation.report import IMAGES, REPORT, Report
 from defect_assets.home import Home
 from defect_assets.partitions import experiment_of, experiments
@@ -67,7 +65,7 @@ def _audit(
     audit = audit_leak(
         dataset,
         config_id,
-        (report.bundle, share_seen(store, split), _read(files[IMAGES])),
+        (report.bundle, share_seen(store, split), read_counts(files[IMAGES])),
         (trial.bundle, share_seen(store, leaky), trial.read_table(store)),
         list(training.class_map(snapshot.description.class_map).values()),
     )
@@ -95,7 +93,3 @@ def _audit(
             **clearance.metadata,
         },
     )
-
-
-def _read(table: bytes) -> pd.DataFrame:
-    return pd.read_csv(io.BytesIO(table), dtype={"sample": str, "group": str, "exposure": str})

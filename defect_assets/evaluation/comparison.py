@@ -13,14 +13,19 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from defect_assets.evaluation.bootstrap import RESAMPLES, draw, interval, resampled
-from defect_assets.evaluation.metrics import ANY
+from defect_assets.evaluation.bootstrap import RESAMPLES, interval, resampled
+from defect_assets.evaluation.counts import ANY
+from defect_assets.evaluation.scores import Measurement
 
 LOWER_IS_BETTER = frozenset({"false_alarms", "escapes", "uncertain"})
 MIN_PARTS = 6
 """If a score differs on fewer parts than this, there is no evidence, whatever the interval says:
 were the models equally good, five parts would all favour one of them by chance once in sixteen
 times (the sign test: 2 × 0.5⁵), and resampling five parts cannot know that."""
+
+
+COMPARED = ("dice", "macro_dice", "region_recall", "false_alarms", "escapes", "image_auroc")
+"""The scores that are compared, beside the Dice of each class: those that a decision rests on."""
 
 
 class Verdict(StrEnum):
@@ -59,7 +64,7 @@ class Comparison(BaseModel):
     left_out: dict[str, int]
     """Images that one of them was tested on, and that do not count, by the reason."""
     scores: dict[str, PairedScore]
-    """By the name of the score, see `defect_assets.evaluation.bootstrap`. Empty where nothing is
+    """By the name of the score, see `COMPARED`. Empty where nothing is
     common."""
 
 
@@ -76,14 +81,14 @@ def compare_tables(
     Parameters
     ----------
     before, after
-        One row per image, from `defect_assets.evaluation.metrics.count_image`. The parts are those
+        One row per image, from `defect_assets.evaluation.counts.count_image`. The parts are those
         that the second says.
     class_names
         The classes of defect that both tell apart.
     but
         Samples to leave out besides, by the reason.
     resamples, seed
-        See `defect_assets.evaluation.bootstrap.draw`; the draws are the same for both.
+        See `defect_assets.evaluation.bootstrap.resampled`; the draws are the same for both.
     """
     one, other = (table.set_index("sample", drop=False) for table in (before, after))
     common = one.index.intersection(other.index)
@@ -148,22 +153,26 @@ def measure_together(
     Parameters
     ----------
     tables
-        One row per image, from `defect_assets.evaluation.metrics.count_image`; the same samples
+        One row per image, from `defect_assets.evaluation.counts.count_image`; the same samples
         and parts in the same order.
     classes
         The classes of defect that all tell apart.
     resamples, seed
-        See `defect_assets.evaluation.bootstrap.draw`; the draws are the same for all.
+        See `defect_assets.evaluation.bootstrap.resampled`; the draws are the same for all.
     """
-    codes, weights = draw(tables[0]["group"], resamples, seed)
-    once = np.ones((1, weights.shape[1]), weights.dtype)
-    return [
-        Measured(
-            {k: float(v[0]) for k, v in resampled(t, codes, once, list(classes)).items()},
-            resampled(t, codes, weights, list(classes)),
+    found = []
+    for table in tables:
+        measure = Measurement(table, classes)
+        once = measure(np.ones((1, len(measure.groups))))
+        named = [name for name in once if name in COMPARED or name.startswith("dice ")]
+        drawn = resampled(measure, resamples, seed)
+        found.append(
+            Measured(
+                {name: float(once[name][0]) for name in named},
+                {name: drawn[name] for name in named},
+            )
         )
-        for t in tables
-    ]
+    return found
 
 
 def verdict(score: str, interval: tuple[float, float] | None, parts: int) -> Verdict:

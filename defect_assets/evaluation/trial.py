@@ -1,10 +1,9 @@
 """A trial: one model, and how good it is on the parts that were kept from it."""
 
-import io
-
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
+from defect_assets.evaluation.counts import read_counts
 from defect_assets.evaluation.metrics import Metrics
 from defect_assets.store import Digest, Store
 
@@ -23,8 +22,5 @@ class TrialResult(BaseModel):
     test: Metrics
 
     def read_table(self, store: Store) -> pd.DataFrame:
-        """Return the counts of each image; see `defect_assets.evaluation.metrics.count_image`."""
-        return pd.read_csv(
-            io.BytesIO(store.objects.get(self.images)),
-            dtype={"sample": str, "group": str, "exposure": str},
-        )
+        """Return the counts of each image; see `defect_assets.evaluation.counts.count_image`."""
+        return read_counts(store.objects.get(self.images))

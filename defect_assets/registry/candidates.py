@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from defect_assets.errors import UserError
 from defect_assets.evaluation.report import Report
-from defect_assets.registry.comparing import read_counts, read_report
+from defect_assets.registry.comparing import counts_of, read_report
 from defect_assets.registry.pinning import why_unpinned
 from defect_assets.registry.subjects import REPORTS, Subject
 from defect_assets.store import Digest, Store
@@ -92,4 +92,4 @@ def intervals_of(store: Store, report: Digest) -> dict[str, tuple[float, float]]
     """Return the 95 % intervals of a report's scores, by their names."""
     from defect_assets.evaluation.bootstrap import intervals
 
-    return intervals(read_counts(store, report), read_report(store, report).test.classes)
+    return intervals(counts_of(store, report), read_report(store, report).test.classes)

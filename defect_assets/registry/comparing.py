@@ -1,7 +1,6 @@
 """Two evaluated models side by side: what differs between them, and what that did to the scores."""
 
-import io
-from collections.abc import Collection, Hashable
+from collections.abc import Collection
 from pathlib import Path
 
 import jinja2
@@ -10,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from defect_assets.errors import UserError
 from defect_assets.evaluation.comparison import Comparison, PairedScore, compare_tables
-from defect_assets.evaluation.metrics import ANY
+from defect_assets.evaluation.counts import ANY, read_counts
 from defect_assets.evaluation.report import IMAGES, REPORT, Report
 from defect_assets.registry.differences import Differences, differences
 from defect_assets.registry.pinning import why_unpinned
@@ -27,9 +26,6 @@ from defect_assets.store import Digest, Store
 PAGE_TEMPLATE = Path(__file__).with_name("comparing.html.j2")
 PRODUCTION = "production"
 """The channel that a new evaluation is compared with."""
-_TEXT: dict[Hashable, type[str]] = dict.fromkeys(
-    ("sample", "class", "group", "exposure", "verdict"), str
-)
 
 
 class CannotCompare(UserError):
@@ -71,7 +67,7 @@ def compare(store: Store, a: Subject, b: Subject, project: Path) -> Compared:
         If one was evaluated by code that counted something else.
     """
     told = differences(store, a, b, project)
-    before, after = (read_counts(store, s.evaluation.content) for s in (a, b))
+    before, after = (counts_of(store, s.evaluation.content) for s in (a, b))
     classes = [name for name in classes_in(before) if name in classes_in(after)]
     warnings = _warnings(a, b, told)
     but: dict[str, Collection[str]] = {}
@@ -124,14 +120,9 @@ def reference_for(store: Store, dataset: str, config: str) -> Subject | None:
     return None if reference.evaluation.content == latest.content else reference
 
 
-def read_counts(store: Store, report: Digest) -> pd.DataFrame:
+def counts_of(store: Store, report: Digest) -> pd.DataFrame:
     """Return the counts of each image of a report."""
-    return read_table(store.objects.get(store.objects.get_json(report)[IMAGES]))
-
-
-def read_table(csv: bytes) -> pd.DataFrame:
-    """Return the counts of images, one row each, as they were written."""
-    return pd.read_csv(io.BytesIO(csv), dtype=_TEXT, keep_default_na=False, na_values=[""])
+    return read_counts(store.objects.get(store.objects.get_json(report)[IMAGES]))
 
 
 def read_report(store: Store, digest: Digest) -> Report:

@@ -14,11 +14,12 @@ from pydantic import BaseModel, ConfigDict
 
 from defect_assets.dataset.snapshot import read_snapshot
 from defect_assets.dataset.split import read_split
-from defect_assets.evaluation.metrics import ANY, Metrics
+from defect_assets.evaluation.counts import ANY
+from defect_assets.evaluation.metrics import Metrics
 from defect_assets.evaluation.overlap import dice
 from defect_assets.inference.bundle import SPEC, BundleSpec
 from defect_assets.registry.candidates import Candidate
-from defect_assets.registry.comparing import read_counts
+from defect_assets.registry.comparing import counts_of
 from defect_assets.registry.gates import GateResult
 from defect_assets.registry.numbering import Numbering
 from defect_assets.registry.releases import NOTE, Release
@@ -55,7 +56,7 @@ def write_documents(
 ) -> dict[str, bytes]:
     """Write the documents of a release that is about to be made; return them by name."""
     test = release.metrics
-    images = read_counts(store, release.report)
+    images = counts_of(store, release.report)
     known: dict[str, Any] = {
         "release": release,
         "test": test,

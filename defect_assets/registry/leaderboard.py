@@ -9,7 +9,7 @@ from defect_assets.dataset.snapshot import read_snapshot
 from defect_assets.dataset.split import read_split
 from defect_assets.dataset.version import Version
 from defect_assets.evaluation.bootstrap import intervals
-from defect_assets.registry.comparing import classes_in, read_counts, read_report
+from defect_assets.registry.comparing import classes_in, counts_of, read_report
 from defect_assets.registry.pinning import why_unpinned
 from defect_assets.registry.releases import releases
 from defect_assets.registry.subjects import REPORTS, Subject, UnknownSubject, find_subject
@@ -111,7 +111,7 @@ def _standing(store: Store, subject: Subject, test: str, versions: list[str]) ->
 
 def _interval(store: Store, subject: Subject) -> tuple[float, float] | None:
     """Return the interval of the Dice; None where the report is older than what is counted now."""
-    counts = read_counts(store, subject.evaluation.content)
+    counts = counts_of(store, subject.evaluation.content)
     try:
         return intervals(counts, classes_in(counts)).get("dice")
     except KeyError:

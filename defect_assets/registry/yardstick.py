@@ -20,9 +20,8 @@ from defect_assets.dataset.images import LabelledImage, read_images
 from defect_assets.dataset.samples import samples_of
 from defect_assets.dataset.snapshot import Snapshot, read_snapshot
 from defect_assets.dataset.split import read_split
-from defect_assets.evaluation.metrics import count_image
+from defect_assets.evaluation.counts import count_image, read_counts
 from defect_assets.registry.code import code_version
-from defect_assets.registry.comparing import read_table
 from defect_assets.registry.tested import common_test
 from defect_assets.store import Digest, Store, canonical_json, digest_of
 from defect_assets.store.columns import column
@@ -144,7 +143,7 @@ def by_labels(yardstick: Yardstick, tables: tuple[pd.DataFrame, ...]) -> dict[La
     return found
 
 
-COUNTING = code_version("evaluation.metrics")
+COUNTING = code_version("evaluation.counts", "evaluation.regions")
 
 
 def put_tables(store: Store, tables: tuple[pd.DataFrame, ...]) -> Digest:
@@ -157,7 +156,7 @@ def put_tables(store: Store, tables: tuple[pd.DataFrame, ...]) -> Digest:
 def get_tables(store: Store, digest: Digest) -> tuple[pd.DataFrame, ...]:
     """Return the tables that `put_tables` stored."""
     files = store.objects.get_tree(digest)
-    return tuple(read_table(files[name]) for name in sorted(files))
+    return tuple(read_counts(files[name]) for name in sorted(files))
 
 
 def _in_parts(table: pa.Table, part_of: dict[str, str]) -> pa.Table:

@@ -9,7 +9,8 @@ import pandas as pd
 from defect_assets.dataset.images import LabelledImage
 from defect_assets.dataset.snapshot import find_snapshot
 from defect_assets.dataset.split import read_part, read_split, split_snapshot
-from defect_assets.evaluation.metrics import count_image, summarize
+from defect_assets.evaluation.counts import count_image
+from defect_assets.evaluation.metrics import summarize
 from defect_assets.evaluation.report import IMAGES, PAGE, REPORT, Report
 from defect_assets.inference.architecture import Architecture
 from defect_assets.inference.bundle import SPEC, WEIGHTS, BundleSpec
