@@ -1,6 +1,7 @@
 """The logic of triage, with models that nobody trained: what they find follows of their recipe."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
