@@ -13,7 +13,9 @@ import yaml
 from defect_assets.dataset.images import LabelledImage
 from defect_assets.dataset.snapshot import find_snapshot
 from defect_assets.dataset.split import Split, read_part, read_split, split_snapshot
-from defect_assets.evaluation.metrics import count_image, summarize
+from defect_assets.evaluation.counts import count_image
+from defect_assets.evaluation.metrics import summarize
+from defect_assets.evaluation.regions import regions
 from defect_assets.evaluation.report import IMAGES, REPORT, Report
 from defect_assets.home import Home
 from defect_assets.inference.postprocessing import Analysis, Postprocessing
@@ -139,11 +141,17 @@ def images(store: Store, split: Split, made: Made) -> pd.DataFrame:
         wrong = made.missed.get(truth.class_name, 0)
         # Every so many, evenly.
         is_wrong = int((nth + 1) * wrong) > int(nth * wrong)
-        rows.append(count_image(truth, _analysis(truth, is_wrong, made.found), _CLASSES))
+        rows.append(count(truth, _analysis(truth, is_wrong, made.found), _CLASSES))
     return pd.DataFrame(rows)
 
 
 _CLASSES = {1: "Crack", 2: "Hole"}
+
+
+def count(truth: LabelledImage, analysis: Analysis, class_map: dict[int, str]) -> dict[str, Any]:
+    """Count one image, as an evaluation does."""
+    found = regions(truth.mask, analysis.mask, analysis.probability, max(class_map))
+    return count_image(truth, analysis, class_map, found)
 
 
 def _analysis(truth: LabelledImage, is_wrong: bool, found: float) -> Analysis:

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ from defect_assets.assets.publishing import (
 from defect_assets.dataset.snapshot import Snapshot, read_snapshot
 from defect_assets.dataset.split import PARTS, Split, read_part, read_split
 from defect_assets.dataset.split import REF as SPLITS
-from defect_assets.evaluation.report import PAGE_TEMPLATE
+from defect_assets.evaluation.report import PAGE, PAGE_FILES, Report
 from defect_assets.home import Home
 from defect_assets.inference.images import encode_png
 from defect_assets.partitions import experiment_of, experiments
@@ -176,13 +177,17 @@ OBSERVED = 4
     owners=OWNERS,
     partitions_def=experiments,
     deps=[trained_model, dataset_split, python_environment],
-    code_version=code_version("evaluation.evaluate", files=[PAGE_TEMPLATE]),
+    code_version=code_version("evaluation.reporting", files=PAGE_FILES),
 )
 def evaluation_report(
     context: dg.AssetExecutionContext, home: HomeResource
 ) -> dg.MaterializeResult:
-    """How good a model is on parts it has never seen: metrics, the worst images, a page."""
-    from defect_assets.evaluation.evaluate import evaluate, make_report
+    """How good a model is on parts it has never seen: scores, where it fails, a page."""
+    from defect_assets.evaluation.drawing import preview
+    from defect_assets.evaluation.evaluate import evaluate
+    from defect_assets.evaluation.latency import IMAGES, measure_latency
+    from defect_assets.evaluation.page import render_page
+    from defect_assets.evaluation.reporting import make_report, report_files
     from defect_assets.inference.bundle import HISTORY
     from defect_assets.inference.detector import Detector
 
@@ -204,18 +209,14 @@ def evaluation_report(
         write_tree(files, Path(unpacked))
         detector = Detector.load(Path(unpacked))
     context.log.info("looking at the test split")
-    table, gallery = evaluate(detector, read_part(store, split, "test"), snapshot.description)
-    report, pages = make_report(
-        dataset,
-        config_id,
-        bundle,
-        split_digest,
-        detector,
-        table,
-        gallery,
-        json.loads(files[HISTORY]),
-        snapshot.description,
-    )
+    evaluation = evaluate(detector, read_part(store, split, "test"), snapshot.description)
+    context.log.info("resampling its parts")
+    report = make_report(dataset, config_id, bundle, split_digest, detector.spec, evaluation)
+    shown = (report, evaluation, json.loads(files[HISTORY]), snapshot.description)
+    pages = report_files(*shown)
+    context.log.info("timing the model")
+    seen = [image.image for image in islice(read_part(store, split, "test"), IMAGES)]
+    latency = measure_latency(files, seen)
     record = record_of(
         context,
         store.objects.put_tree(pages),
@@ -224,31 +225,60 @@ def evaluation_report(
             "dataset_split": split_digest,
             **environment_of(store),
         },
-        details=mark(why_unpinned(model)),
+        # Not in the content: it differs from run to run.
+        details={**mark(why_unpinned(model)), "latency": latency.model_dump(mode="json")},
     )
     store.publish(ref_of(record), record)
     folder = place.report(dataset, config_id)
-    write_tree(pages, folder)
+    write_tree({**pages, PAGE: render_page(*shown, latency)}, folder)
+    metadata = {**_scores(report), "report": dg.MetadataValue.path(str(folder / PAGE))}
+    metadata["latency"] = dg.MetadataValue.json(latency.model_dump(mode="json"))
+    metadata |= compared(store, dataset, config_id)
+    for gallery in evaluation.galleries[:2]:  # what a model gets wrong, of either kind
+        if gallery.entries:
+            sheet = preview(gallery.entries[0].picture, snapshot.description.palette)
+            metadata[gallery.title.lower()] = picture(sheet, "image, truth, prediction")
+    return result_of(record, metadata)
+
+
+def _scores(report: Report) -> dict[str, object]:
+    """Return the scores as metadata; numbers by themselves, which Dagster plots over time."""
     test = report.test
-    rows = "\n".join(
-        f"| {name} | {rounded(s.dice)} | {rounded(s.iou)} | {rounded(s.recall)} "
-        f"| {s.images} | {s.groups} |"
+    names = (
+        "dice",
+        "macro_dice",
+        "region_recall",
+        "region_precision",
+        "aupro",
+        "image_auroc",
+        "part_escapes",
+        "part_false_alarms",
+    )
+    of_all = "\n".join(
+        f"| {name.replace('_', ' ')} | {rounded(getattr(test, name))} | "
+        f"{_range(report.intervals.get(name))} |"
+        for name in names
+    )
+    of_class = "\n".join(
+        f"| {name} | {rounded(s.dice)} | {_range(report.intervals.get(f'dice {name}'))} | "
+        f"{rounded(s.recall)} | {rounded(s.region_recall)} | {s.images} | {s.groups} |"
         for name, s in test.classes.items()
     )
-    metadata: dict[str, object] = {
+    return {
         "test Dice": rounded(test.dice),
         "test IoU": rounded(test.iou),
         "macro Dice": rounded(test.macro_dice),
         "test parts": test.groups,
+        "scores": dg.MetadataValue.md(f"| score | | 95 % interval |\n|---|---|---|\n{of_all}"),
         "classes": dg.MetadataValue.md(
-            f"| class | Dice | IoU | recall | images | parts |\n|---|---|---|---|---|---|\n{rows}"
+            "| class | Dice | 95 % interval | recall | defects found | images | parts |\n"
+            f"|---|---|---|---|---|---|---|\n{of_class}"
         ),
-        "report": dg.MetadataValue.path(str(folder / "report.html")),
-        **compared(store, dataset, config_id),
     }
-    if gallery:
-        metadata["worst image"] = picture(gallery[0].png, "image, truth, prediction")
-    return result_of(record, metadata)
+
+
+def _range(bounds: tuple[float, float] | None) -> str:
+    return f"{bounds[0]:.3f} – {bounds[1]:.3f}" if bounds else ""
 
 
 def _points(history: list["Point"]) -> list[dict[str, float]]:

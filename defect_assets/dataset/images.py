@@ -26,6 +26,8 @@ class LabelledImage:
     """uint8, H × W or H × W × 3 (RGB)."""
     mask: np.ndarray
     """uint8 of shape (H, W): class ids, 0 for none."""
+    batch: str = ""
+    """The delivery that it is from, where that was asked for."""
 
     def as_binary(self) -> "LabelledImage":
         """Return the same image, in whose mask any defect is of class 1."""
@@ -42,7 +44,7 @@ def read_images(
     store
         Where the images lie.
     samples
-        Columns as `defect_assets.dataset.samples.samples_of` gives them.
+        Columns as `defect_assets.dataset.samples.samples_of` gives them; ``batch`` may be one.
     description
         How masks are read.
 
@@ -100,4 +102,12 @@ def _decode(
 ) -> LabelledImage:
     image = decode_image(files[0])
     mask = decode_mask(files[1], row["class"], (image.shape[0], image.shape[1]), description)
-    return LabelledImage(row["sample"], row["class"], row["group"], row["exposure"], image, mask)
+    return LabelledImage(
+        row["sample"],
+        row["class"],
+        row["group"],
+        row["exposure"],
+        image,
+        mask,
+        row.get("batch", ""),
+    )

@@ -16,7 +16,7 @@ from defect_assets.dataset.alike import Alike, find_alike, join_groups
 from defect_assets.dataset.assignment import NOWHERE, assign, majority
 from defect_assets.dataset.description import SplitPolicy
 from defect_assets.dataset.images import LabelledImage, read_images
-from defect_assets.dataset.samples import samples_of
+from defect_assets.dataset.samples import ROWS, samples_of
 from defect_assets.dataset.snapshot import Snapshot, read_snapshot
 from defect_assets.errors import UserError
 from defect_assets.store import Digest, Store
@@ -140,7 +140,7 @@ def read_part(
     name = split.division(fold)
     snapshot = read_snapshot(store, split.snapshot)
     rows = store.objects.get_table(split.rows, ["sample", "group", name])
-    samples = samples_of(store, snapshot.batches)
+    samples = samples_of(store, snapshot.batches, (*ROWS.names[:-1], "batch"))
     # Both are sorted by sample. What is one group for the split is one part for whoever measures.
     samples = samples.set_column(samples.column_names.index("group"), "group", rows["group"])
     wanted = samples.filter(pc.equal(rows[name], pa.scalar(part)))

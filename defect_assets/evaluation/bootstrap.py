@@ -1,90 +1,88 @@
 """How sure a score is: bootstrap intervals, resampled by physical part.
 
 Images of one part are not independent, so whole parts are drawn with replacement (the cluster
-bootstrap; Davison and Hinkley 1997, section 3.8). All resamples are computed at once, from the
-counts of each part.
+bootstrap; Davison and Hinkley 1997, section 3.8). Resamples are computed many at once, from the
+sums of each part.
 """
 
-from collections.abc import Iterable
-from typing import TypeAlias
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import pandas as pd
 
-from defect_assets.evaluation.metrics import ANY
+from defect_assets.evaluation.scores import Measurement, PixelScore, part_table
 
 RESAMPLES = 10_000
 _CHUNK = 500
-"""Resamples whose ranking of images is in memory at once."""
-
-Drawn: TypeAlias = tuple[np.ndarray, np.ndarray]
-"""See `draw`."""
+"""Resamples that are in memory at once."""
 
 
 def intervals(
-    table: pd.DataFrame, class_names: Iterable[str], resamples: int = RESAMPLES, seed: int = 0
+    table: pd.DataFrame,
+    class_names: Iterable[str],
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    pixel_scores: Mapping[str, PixelScore] | None = None,
 ) -> dict[str, tuple[float, float]]:
     """Return the 95 % interval of each score.
 
     Parameters
     ----------
     table
-        One row per image, from `defect_assets.evaluation.metrics.count_image`.
+        One row per image, from `defect_assets.evaluation.counts.count_image`.
     class_names
         The classes of defect.
     resamples
         How many.
     seed
         Of the draws.
+    pixel_scores
+        More scores, by their names.
 
     Returns
     -------
     dict
-        Lower and upper bound (2.5th and 97.5th percentile) by the name of the score in `Metrics`.
-        A score that cannot be measured in most of the resamples is left out.
+        Lower and upper bound (2.5th and 97.5th percentile) by the name of the score; see
+        `defect_assets.evaluation.scores.scores`. Left out are scores that cannot be measured in
+        most of the resamples, and those of which all say the same: since no part fails, or only
+        one shows the class. Of shares of parts, see `of_parts`.
     """
-    codes, weights = draw(table["group"], resamples, seed)
-    scores = resampled(table, codes, weights, list(class_names))
-    return {name: bounds for name, values in scores.items() if (bounds := interval(values))}
-
-
-def draw(groups: "pd.Series", resamples: int = RESAMPLES, seed: int = 0) -> Drawn:
-    """Draw parts with replacement, as many as there are.
-
-    Parameters
-    ----------
-    groups
-        The part of each image.
-    resamples
-        How many times.
-    seed
-        Of the draws.
-
-    Returns
-    -------
-    codes
-        The number of each image's part.
-    weights
-        int64 of shape (resamples, parts): how often each part is drawn.
-    """
-    codes, names = pd.factorize(groups, sort=True)
-    rng = np.random.default_rng(seed)
-    return codes, rng.multinomial(len(names), np.full(len(names), 1 / len(names)), resamples)
+    measure = Measurement(table, class_names, pixel_scores)
+    return bounds(resampled(measure, resamples, seed)) | of_parts(part_table(table).sum())
 
 
 def resampled(
-    table: pd.DataFrame, codes: np.ndarray, weights: np.ndarray, classes: list[str]
+    measure: Measurement, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, np.ndarray]:
-    """Return each score of each resample, float64 of shape (resamples,), by its name.
+    """Return each score of each resample, float of shape (resamples,), by its name."""
+    parts = [measure(drawn) for drawn in draws(len(measure.groups), resamples, seed)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    NaN where a resample has nothing to measure. Codes and weights are as `draw` gives them; with
-    all weights one, the scores are those of the table itself.
+
+def draws(groups: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """Yield how often each part is drawn, float of shape (at most 500, groups).
+
+    The same seed draws the same parts, so that two models can be compared resample by resample.
     """
-    scores = _overlaps(table, codes, weights, classes) | _shares(table, codes, weights)
-    return scores | {"image_auroc": _auroc(table, codes, weights)}
+    rng = np.random.default_rng(seed)
+    share = np.full(groups, 1 / groups)
+    for first in range(0, resamples, _CHUNK):
+        yield rng.multinomial(groups, share, min(_CHUNK, resamples - first)).astype(float)
 
 
-def interval(values: np.ndarray) -> tuple[float, float] | None:
+def bounds(resampled: Mapping[str, np.ndarray]) -> dict[str, tuple[float, float]]:
+    """Return the 2.5th and 97.5th percentile of what was measured in most resamples.
+
+    Where all agree, since no part fails or only one shows the class, resampling says nothing.
+    """
+    return {
+        name: found
+        for name, values in resampled.items()
+        if (found := percentiles(values)) and np.nanmin(values) < np.nanmax(values)
+    }
+
+
+def percentiles(values: np.ndarray) -> tuple[float, float] | None:
     """Return the 2.5th and 97.5th percentile; None where most resamples have nothing to measure."""
     measured = values[np.isfinite(values)]
     if len(measured) <= len(values) / 2:
@@ -93,57 +91,28 @@ def interval(values: np.ndarray) -> tuple[float, float] | None:
     return float(low), float(high)
 
 
-def _overlaps(
-    table: pd.DataFrame, codes: np.ndarray, weights: np.ndarray, classes: list[str]
-) -> dict[str, np.ndarray]:
-    dice = {name: _dice(table, codes, weights, name) for name in [ANY, *classes]}
-    per_class = np.stack([dice[name] for name in classes])
-    present = np.isfinite(per_class)
-    total = np.where(present, per_class, 0).sum(axis=0)
-    with np.errstate(invalid="ignore"):
-        macro = total / present.sum(axis=0)
-    return {"dice": dice[ANY], "macro_dice": macro} | {f"dice {c}": dice[c] for c in classes}
+def of_parts(sums: "pd.Series[float]") -> dict[str, tuple[float, float]]:
+    """Return the 95 % intervals of the shares of parts that escape or are false alarms.
 
+    Parts are independent, so these are exact (Clopper and Pearson 1934). And they say what no
+    resampling can: that of 30 parts none escaped leaves room for one in nine.
 
-def _dice(table: pd.DataFrame, codes: np.ndarray, weights: np.ndarray, name: str) -> np.ndarray:
-    tp, fp, fn = (_drawn(table[f"{k}_{name}"], codes, weights) for k in ("tp", "fp", "fn"))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(tp + fn > 0, 2 * tp / (2 * tp + fp + fn), np.nan)
+    Parameters
+    ----------
+    sums
+        Over all rows of `defect_assets.evaluation.scores.part_table`.
+    """
+    from scipy.stats import binomtest
 
-
-def _shares(table: pd.DataFrame, codes: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
-    defective = table[f"tp_{ANY}"] + table[f"fn_{ANY}"] > 0
-    pairs = {
-        "region_recall": (table["regions_found"], table["regions"]),
-        "false_alarms": (~defective & (table["verdict"] == "ng"), ~defective),
-        "escapes": (defective & (table["verdict"] == "ok"), defective),
+    shares = {
+        "part_false_alarms": ("part_false_alarms", "free_parts", 1),
+        "part_escapes": ("part_escapes", "defective_parts", 1),
+        "false_alarms_per_1000": ("part_false_alarms", "parts", 1000),
+        "escapes_per_1000": ("part_escapes", "parts", 1000),
     }
     found = {}
-    for name, (part, whole) in pairs.items():
-        with np.errstate(invalid="ignore", divide="ignore"):
-            found[name] = _drawn(part, codes, weights) / _drawn(whole, codes, weights)
+    for name, (part, whole, scale) in shares.items():
+        if sums[whole]:
+            interval = binomtest(int(sums[part]), int(sums[whole])).proportion_ci()
+            found[name] = (scale * float(interval.low), scale * float(interval.high))
     return found
-
-
-def _drawn(values: "pd.Series", codes: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the sum over the drawn images, float64 of shape (resamples,)."""
-    return weights @ np.bincount(codes, weights=values.to_numpy(float), minlength=weights.shape[1])
-
-
-def _auroc(table: pd.DataFrame, codes: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the area under the ROC curve: how often a defective image has the higher score."""
-    defective = (table[f"tp_{ANY}"] + table[f"fn_{ANY}"] > 0).to_numpy()
-    order = np.argsort(table["score"].to_numpy(), kind="stable")
-    # Images of equal score are one step of the curve.
-    _, step = np.unique(table["score"].to_numpy()[order], return_inverse=True)
-    starts = np.flatnonzero(np.diff(step, prepend=-1))
-    found = []
-    for first in range(0, len(weights), _CHUNK):
-        drawn = weights[first : first + _CHUNK, codes[order]].astype(float)
-        positive = np.add.reduceat(drawn * defective[order], starts, axis=1)
-        negative = np.add.reduceat(drawn * ~defective[order], starts, axis=1)
-        below = np.cumsum(negative, axis=1) - negative / 2
-        pairs = positive.sum(axis=1) * negative.sum(axis=1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            found.append((positive * below).sum(axis=1) / pairs)
-    return np.concatenate(found)

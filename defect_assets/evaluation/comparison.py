@@ -8,15 +8,19 @@ Tibshirani 1993, section 8.3; Davison and Hinkley 1997, section 3.8).
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from defect_assets.evaluation.bootstrap import RESAMPLES, draw, interval, resampled
-from defect_assets.evaluation.metrics import ANY
+from defect_assets.evaluation.bootstrap import RESAMPLES, percentiles, resampled
+from defect_assets.evaluation.counts import ANY, PIXELS, REGIONS, columns_of
+from defect_assets.evaluation.scores import Measurement
 
-LOWER_IS_BETTER = frozenset({"false_alarms", "escapes", "uncertain"})
+_ALARMS = ("false_alarms", "part_false_alarms", "false_alarms_per_1000")
+_ESCAPES = ("escapes", "part_escapes", "escapes_per_1000")
+LOWER_IS_BETTER = frozenset({*_ALARMS, *_ESCAPES, "uncertain"})
 MIN_PARTS = 6
 """If a score differs on fewer parts than this, there is no evidence, whatever the interval says:
 were the models equally good, five parts would all favour one of them by chance once in sixteen
@@ -76,14 +80,14 @@ def compare_tables(
     Parameters
     ----------
     before, after
-        One row per image, from `defect_assets.evaluation.metrics.count_image`. The parts are those
+        One row per image, from `defect_assets.evaluation.counts.count_image`. The parts are those
         that the second says.
     class_names
         The classes of defect that both tell apart.
     but
         Samples to leave out besides, by the reason.
     resamples, seed
-        See `defect_assets.evaluation.bootstrap.draw`; the draws are the same for both.
+        See `defect_assets.evaluation.bootstrap.draws`; the draws are the same for both.
     """
     one, other = (table.set_index("sample", drop=False) for table in (before, after))
     common = one.index.intersection(other.index)
@@ -113,15 +117,15 @@ def _scores(
     found = {}
     for name in before.scores:
         difference = after.scores[name] - before.scores[name]
-        bounds = interval(after.resampled[name] - before.resampled[name])
+        interval = percentiles(after.resampled[name] - before.resampled[name])
         parts = _differing_parts(name, one, other, classes)
         found[name] = PairedScore(
             before=number(before.scores[name]),
             after=number(after.scores[name]),
             difference=number(difference),
-            interval=bounds if np.isfinite(difference) else None,
+            interval=interval,
             parts=parts,
-            verdict=verdict(name, bounds, parts),
+            verdict=verdict(name, interval, parts),
         )
     return found
 
@@ -148,22 +152,20 @@ def measure_together(
     Parameters
     ----------
     tables
-        One row per image, from `defect_assets.evaluation.metrics.count_image`; the same samples
+        One row per image, from `defect_assets.evaluation.counts.count_image`; the same samples
         and parts in the same order.
     classes
         The classes of defect that all tell apart.
     resamples, seed
-        See `defect_assets.evaluation.bootstrap.draw`; the draws are the same for all.
+        See `defect_assets.evaluation.bootstrap.draws`; the draws are the same for all.
     """
-    codes, weights = draw(tables[0]["group"], resamples, seed)
-    once = np.ones((1, weights.shape[1]), weights.dtype)
-    return [
-        Measured(
-            {k: float(v[0]) for k, v in resampled(t, codes, once, list(classes)).items()},
-            resampled(t, codes, weights, list(classes)),
-        )
-        for t in tables
-    ]
+    found = []
+    for table in tables:
+        measure = Measurement(table, classes)
+        once = measure(np.ones((1, len(measure.groups))))
+        scores = {name: float(value) for name, [value] in once.items()}
+        found.append(Measured(scores, resampled(measure, resamples, seed)))
+    return found
 
 
 def verdict(score: str, interval: tuple[float, float] | None, parts: int) -> Verdict:
@@ -194,19 +196,28 @@ def _differing_parts(score: str, one: pd.DataFrame, other: pd.DataFrame, classes
     if score == "macro_dice":  # as sure as its rarest class
         counts = [_differing_parts(f"dice {name}", one, other, classes) for name in classes]
         return min((count for count in counts if count), default=0)
-    name = score.partition(" ")[2] or ANY
-    defective = other[f"tp_{name}"] + other[f"fn_{name}"] > 0
-    pixels = [f"{kind}_{name}" for kind in ("tp", "fp", "fn")]
-    measured, columns = {
-        "false_alarms": (~defective, ["verdict"]),
-        "escapes": (defective, ["verdict"]),
-        "region_recall": (defective, ["regions_found"]),
-        "image_auroc": (pd.Series(True, other.index), ["score"]),
-    }.get(score, (defective, pixels))
-    done = [table[columns] for table in (one, other)]
-    if columns == ["verdict"]:
-        done = [verdicts == ("ok" if score == "escapes" else "ng") for verdicts in done]
-    differ = (done[0] != done[1]).any(axis=1)
+    kind, _, name = score.partition(" ")
+    pair = (one, other)
+    defective = other[f"tp_{name or ANY}"] + other[f"fn_{name or ANY}"] > 0
+    if kind in (*_ALARMS, *_ESCAPES):
+        answers = [(t["verdict"] == ("ok" if kind in _ESCAPES else "ng")).to_frame() for t in pair]
+        if kind not in ("escapes", "false_alarms"):  # what a part's images come to together
+            part = other["group"]
+            worst: Literal["min", "max"] = "min" if kind in _ESCAPES else "max"
+            answers = [a.groupby(part).transform(worst) for a in answers]
+            defective = defective.groupby(part).transform("max")
+        measured = defective if kind in _ESCAPES else ~defective
+    elif kind == "uncertain":
+        measured = pd.Series(True, other.index)
+        answers = [(table["verdict"] == "uncertain").to_frame() for table in pair]
+    elif kind in ("image_auroc", "image_ap"):
+        measured = pd.Series(True, other.index)
+        answers = [table[["score"]] for table in pair]
+    else:
+        counted = REGIONS if kind.startswith("region_") else PIXELS
+        measured = defective
+        answers = [table[columns_of(name or ANY, counted)] for table in pair]
+    differ = (answers[0] != answers[1]).any(axis=1)
     return int(other.loc[measured & differ, "group"].nunique())
 
 

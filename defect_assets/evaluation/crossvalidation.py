@@ -60,7 +60,7 @@ def pool_folds(
         All of them.
     tables
         The counts of each fold's images, in the same order; see
-        `defect_assets.evaluation.metrics.count_image`.
+        `defect_assets.evaluation.counts.count_image`.
     class_names
         The classes of defect that the models tell apart.
     """

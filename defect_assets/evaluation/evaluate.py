@@ -1,133 +1,124 @@
-"""The evaluation of a detector, and its report: one self-contained page, JSON and CSV."""
+"""The evaluation of a detector: images pass by once, and little of each is kept."""
 
-import base64
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import jinja2
-import numpy as np
 import pandas as pd
 
 from defect_assets.dataset.description import DatasetDescription
 from defect_assets.dataset.images import LabelledImage
-from defect_assets.dataset.pictures import contact_sheet, overlay
-from defect_assets.evaluation.curves import plot_history
-from defect_assets.evaluation.metrics import ANY, count_image, summarize
-from defect_assets.evaluation.overlap import dice
-from defect_assets.evaluation.report import IMAGES, PAGE, PAGE_TEMPLATE, REPORT, Report
+from defect_assets.evaluation.aupro import RegionOverlap, aupro
+from defect_assets.evaluation.calibration import Reliability, calibration_error
+from defect_assets.evaluation.confusion import NOTHING
+from defect_assets.evaluation.counts import count_image
+from defect_assets.evaluation.gallery import Galleries, Gallery
+from defect_assets.evaluation.label_quality import label_quality
+from defect_assets.evaluation.regions import Region, regions
+from defect_assets.evaluation.scores import PixelScore
 from defect_assets.inference.detector import Detector
-from defect_assets.inference.images import encode_png
 from defect_assets.inference.postprocessing import Analysis
-from defect_assets.store import Digest
 
-GALLERY = 12
+REGION_COLUMNS = [
+    "sample",
+    "group",
+    "side",
+    "class",
+    "area_px",
+    "covered",
+    "covered_by_class",
+    "other",
+    "confidence",
+    "matched",
+]
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One image of the gallery."""
+class Evaluation:
+    """What was counted."""
 
-    sample: str
-    class_name: str
-    verdict: str
-    dice: float
-    png: bytes
-    """Image, truth and prediction side by side."""
+    images: pd.DataFrame
+    """One row per image: the columns of `defect_assets.evaluation.counts.count_image`, and
+    label_quality."""
+    regions: pd.DataFrame
+    """One row per connected region of either side, `REGION_COLUMNS`; see
+    `defect_assets.evaluation.regions.Region`."""
+    overlap: RegionOverlap
+    reliability: Reliability
+    galleries: tuple[Gallery, ...]
 
     @property
-    def uri(self) -> str:
-        return _uri(self.png)
+    def pixel_scores(self) -> dict[str, PixelScore]:
+        """The scores that the table of images does not hold."""
+        return {
+            "aupro": PixelScore(self.overlap, aupro),
+            "calibration_error": PixelScore(self.reliability, calibration_error),
+        }
+
+
+class Counter:
+    """Counts images, one after the other.
+
+    Parameters
+    ----------
+    class_map
+        Class ids, from 1 on, and their names.
+    threshold
+        Near which an image is shown as doubtful.
+    """
+
+    def __init__(self, class_map: dict[int, str], threshold: float) -> None:
+        self._class_map = class_map
+        self._names = class_map | {0: NOTHING}
+        self._rows: list[dict[str, Any]] = []
+        self._regions: list[tuple] = []
+        self._overlap, self._reliability = RegionOverlap(), Reliability()
+        self._galleries = Galleries(threshold)
+
+    def add(self, truth: LabelledImage, analysis: Analysis) -> None:
+        """Count an image, whose mask has the classes of the map."""
+        found = regions(truth.mask, analysis.mask, analysis.probability, max(self._class_map))
+        row = count_image(truth, analysis, self._class_map, found)
+        defective = truth.mask > 0
+        self._overlap.add(truth.group, defective, analysis.probability)
+        self._reliability.add(truth.group, defective, analysis.probability)
+        quality = label_quality(defective, analysis.probability)
+        self._rows.append({**row, "label_quality": round(quality, 6)})
+        self._regions += [self._region(truth, region) for region in found]
+        self._galleries.add(truth, analysis, row, found, quality)
+
+    def counted(self) -> Evaluation:
+        """Return what has been counted so far."""
+        return Evaluation(
+            pd.DataFrame(self._rows),
+            pd.DataFrame(self._regions, columns=REGION_COLUMNS),
+            self._overlap,
+            self._reliability,
+            self._galleries.chosen(),
+        )
+
+    def _region(self, truth: LabelledImage, region: Region) -> tuple:
+        return (
+            truth.sample,
+            truth.group,
+            region.side,
+            self._names[region.class_id],
+            region.area_px,
+            round(region.covered, 6),
+            round(region.covered_by_class, 6),
+            self._names[region.other],
+            round(region.confidence, 6),
+            region.matched,
+        )
 
 
 def evaluate(
     detector: Detector, images: Iterable[LabelledImage], description: DatasetDescription
-) -> tuple[pd.DataFrame, list[Picture]]:
-    """Run a detector over labelled images.
-
-    Returns
-    -------
-    table
-        One row per image, as `count_image` gives it.
-    gallery
-        The images with the lowest Dice, worst first, at most `GALLERY` and one of each part.
-    """
-    rows: list[dict[str, Any]] = []
-    worst: dict[str, Picture] = {}
+) -> Evaluation:
+    """Run a detector over labelled images, of which there is at least one."""
     class_map = detector.spec.class_map
+    counter = Counter(class_map, detector.spec.postprocessing.threshold)
     for image in images:
         truth = image if class_map == description.class_map else image.as_binary()
-        analysis = detector.analyze(truth.image)
-        row = count_image(truth, analysis, class_map)
-        rows.append(row)
-        score = dice(row[f"tp_{ANY}"], row[f"fp_{ANY}"], row[f"fn_{ANY}"])
-        kept = worst.get(truth.group)
-        if score < 1 and (kept is None or score < kept.dice):
-            worst[truth.group] = _picture(truth, analysis, score, description.palette)
-            if len(worst) > GALLERY:
-                del worst[max(worst, key=lambda group: worst[group].dice)]
-    gallery = sorted(worst.values(), key=lambda picture: (picture.dice, picture.sample))
-    return pd.DataFrame(rows), gallery
-
-
-def make_report(
-    dataset: str,
-    config: str,
-    bundle: Digest,
-    split: Digest,
-    detector: Detector,
-    table: pd.DataFrame,
-    gallery: list[Picture],
-    history: list[dict[str, float]],
-    description: DatasetDescription,
-) -> tuple[Report, dict[str, bytes]]:
-    """Return a report and its files: JSON, the page, and the table of images as CSV."""
-    report = Report(
-        dataset=dataset,
-        config=config,
-        bundle=bundle,
-        split=split,
-        postprocessing=detector.spec.postprocessing,
-        test=summarize(table, detector.spec.class_map.values()),
-    )
-    page = _template().render(
-        report=report,
-        # A model that does not tell types apart has one class, whose name is its own.
-        colors=dict.fromkeys(detector.spec.class_map.values(), description.classes[0].color)
-        | {c.name: c.color for c in description.classes},
-        gallery=gallery,
-        curves=_uri(plot_history(history)),
-    )
-    csv = table.sort_values("sample").to_csv(index=False)
-    return report, {
-        REPORT: report.model_dump_json(indent=1).encode(),
-        PAGE: page.encode(),
-        IMAGES: csv.encode(),
-    }
-
-
-def _picture(
-    truth: LabelledImage, analysis: Analysis, score: float, palette: np.ndarray
-) -> Picture:
-    views = [
-        overlay(truth.image, np.zeros_like(truth.mask), palette),
-        overlay(truth.image, truth.mask, palette),
-        overlay(truth.image, analysis.mask, palette),
-    ]
-    png = encode_png(contact_sheet(views, columns=3, cell=200))
-    return Picture(truth.sample, truth.class_name, analysis.verdict, score, png)
-
-
-def _uri(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
-
-
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(PAGE_TEMPLATE.parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters["short"] = lambda digest: digest[:12]
-    environment.filters["score"] = lambda value: "–" if value is None else f"{value:.3f}"
-    return environment.get_template(PAGE_TEMPLATE.name)
+        counter.add(truth, detector.analyze(truth.image))
+    return counter.counted()

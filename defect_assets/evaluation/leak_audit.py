@@ -5,8 +5,9 @@ from collections.abc import Iterable
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from defect_assets.evaluation.bootstrap import draw, interval, resampled
+from defect_assets.evaluation.bootstrap import bounds, percentiles, resampled
 from defect_assets.evaluation.metrics import Metrics, summarize
+from defect_assets.evaluation.scores import Measurement
 from defect_assets.store import Digest
 
 SCORES = ("dice", "macro_dice", "region_recall", "image_auroc", "false_alarms", "escapes")
@@ -65,20 +66,19 @@ def audit_leak(
         Of what.
     by_part, by_image
         Of each split the model, the share of test images whose part was trained on, and the counts
-        of each test image (see `defect_assets.evaluation.metrics.count_image`).
+        of each test image (see `defect_assets.evaluation.counts.count_image`).
     class_names
         The classes of defect that the models tell apart.
     """
     classes = list(class_names)
     sides, draws = [], []
     for seed, (bundle, seen, table) in enumerate((by_part, by_image)):
-        scores = resampled(table, *draw(table["group"], seed=seed), classes)
-        bounds = {name: interval(values) for name, values in scores.items()}
+        scores = resampled(Measurement(table, classes), seed=seed)
         side = Side(
             bundle=bundle,
             seen=seen,
             test=summarize(table, classes),
-            intervals={name: found for name, found in bounds.items() if found},
+            intervals=bounds(scores),
         )
         sides.append(side)
         draws.append(scores)
@@ -87,7 +87,7 @@ def audit_leak(
     for name in SCORES:
         low, high = (getattr(side.test, name) for side in sides)
         if low is not None and high is not None:
-            optimism[name] = (high - low, interval(draws[1][name] - draws[0][name]))
+            optimism[name] = (high - low, percentiles(draws[1][name] - draws[0][name]))
     return LeakAudit(
         dataset=dataset, config=config, by_part=honest, by_image=leaky, optimism=optimism
     )

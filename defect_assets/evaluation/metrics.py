@@ -1,34 +1,35 @@
-"""Metrics, counted per image so that they can be pooled in any way."""
+"""The scores of an evaluation, pooled from the counts of its images."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-import cv2
 import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from defect_assets.dataset.images import LabelledImage
-from defect_assets.evaluation.overlap import dice, iou
-from defect_assets.inference.postprocessing import Analysis
-
-FOUND = 0.1
-"""Which share of a region has to be covered for it to count as found: an operator who is shown
-that much sees the rest."""
-ANY = "*"
-"""Stands for any class of defect among the class names, none of which can be called so."""
+from defect_assets.evaluation.counts import REGIONS, columns_of
+from defect_assets.evaluation.scores import Measurement, PixelScore, part_table
 
 
 class ClassScore(BaseModel):
-    """How well one class is found, pixel by pixel over all images."""
+    """How well one class is found, over all images."""
 
     model_config = ConfigDict(frozen=True)
 
     dice: float | None
-    """None, as the others, where no image has this class: there is nothing to measure."""
+    """Of pixels. None, as the others, where no image has this class: there is nothing to
+    measure."""
     iou: float | None
     precision: float | None
     """None, too, where nothing was found."""
     recall: float | None
+    regions: int | None = None
+    """Connected regions of this class; None, as what is said of them, in reports from before they
+    were counted by class."""
+    region_recall: float | None = None
+    """Share of them that were found; see `defect_assets.evaluation.regions`."""
+    region_precision: float | None = None
+    """Share of the detections of this class where there is a defect of it."""
+    region_f1: float | None = None
     images: int
     """Images with this class."""
     groups: int
@@ -47,6 +48,8 @@ class Metrics(BaseModel):
     """Pooled over all pixels of all images, any class of defect against none; None where no
     image has a defect."""
     iou: float | None
+    precision: float | None = None
+    recall: float | None = None
     macro_dice: float | None
     """Mean of the Dice of those classes that there are."""
     classes: dict[str, ClassScore]
@@ -54,16 +57,39 @@ class Metrics(BaseModel):
     regions: int | None = None
     """Connected regions of defective pixels; None in reports from before they were counted."""
     region_recall: float | None = None
-    """Share of them that were found: of whose pixels at least `FOUND` were taken for a defect."""
+    """Share of them that were found: of whose pixels at least
+    `defect_assets.evaluation.overlap.FOUND` were taken for a defect."""
+    region_precision: float | None = None
+    """Share of the detections, connected regions too, of whose pixels at least as many are
+    defective."""
+    region_f1: float | None = None
+    """The harmonic mean of the two."""
+    aupro: float | None = None
+    """See `defect_assets.evaluation.aupro`; None where pixels were not looked at."""
+    calibration_error: float | None = None
+    """See `defect_assets.evaluation.calibration`."""
     image_auroc: float | None
     """Of the highest pixel probability, telling defective from defect-free images; None where
     there is only one of the two."""
+    image_ap: float | None = None
+    """Average precision of the same."""
     false_alarms: float | None
     """Share of defect-free images with the verdict ng."""
     escapes: float | None
     """Share of defective images with the verdict ok."""
     uncertain: float
     """Share of all images with the verdict uncertain."""
+    defective_parts: int | None = None
+    """Parts of which any image shows a defect."""
+    part_false_alarms: float | None = None
+    """Share of the defect-free parts of which any image is ng."""
+    part_escapes: float | None = None
+    """Share of the defective parts all of whose images are ok."""
+    false_alarms_per_1000: float | None = None
+    """Parts that are stopped for nothing, of 1,000 parts of which as many are defective as of
+    those that were tested."""
+    escapes_per_1000: float | None = None
+    """Defective parts that pass, of as many."""
 
     @property
     def grouped(self) -> bool:
@@ -71,107 +97,50 @@ class Metrics(BaseModel):
         return self.groups < self.images
 
 
-def count_image(truth: LabelledImage, analysis: Analysis, class_map: dict[int, str]) -> dict:
-    """Return one row of the table that `summarize` takes: the counts of one image.
-
-    Columns: sample, class, group, exposure, verdict, score (highest probability of a pixel),
-    regions and regions_found and, for each class and for any class, ``tp_…``, ``fp_…`` and
-    ``fn_…`` in pixels.
-    """
-    regions, found_regions = _regions(truth.mask > 0, analysis.mask > 0)
-    row: dict = {
-        "sample": truth.sample,
-        "class": truth.class_name,
-        "group": truth.group,
-        "exposure": truth.exposure,
-        "verdict": analysis.verdict,
-        "score": round(float(analysis.probability.max()), 6),
-        "regions": regions,
-        "regions_found": found_regions,
-    }
-    for name, true, found in _masks(truth.mask, analysis.mask, class_map):
-        row[f"tp_{name}"] = int((true & found).sum())
-        row[f"fp_{name}"] = int((~true & found).sum())
-        row[f"fn_{name}"] = int((true & ~found).sum())
-    return row
-
-
-def _masks(
-    truth: np.ndarray, found: np.ndarray, class_map: dict[int, str]
-) -> Iterable[tuple[str, np.ndarray, np.ndarray]]:
-    yield ANY, truth > 0, found > 0
-    for class_id, name in class_map.items():
-        yield name, truth == class_id, found == class_id
-
-
-def _regions(truth: np.ndarray, found: np.ndarray) -> tuple[int, int]:
-    """Return the number of connected regions, and how many of them were found."""
-    count, labels = cv2.connectedComponents(truth.astype(np.uint8), connectivity=8)
-    areas = np.bincount(labels.ravel(), minlength=count)[1:]
-    covered = np.bincount(labels[found], minlength=count)[1:]
-    return count - 1, int((covered >= FOUND * areas).sum())
-
-
-def summarize(table: pd.DataFrame, class_names: Iterable[str]) -> Metrics:
+def summarize(
+    table: pd.DataFrame,
+    class_names: Iterable[str],
+    pixel_scores: Mapping[str, PixelScore] | None = None,
+) -> Metrics:
     """Pool the counts of images.
 
     Parameters
     ----------
     table
-        One row per image, from `count_image`.
+        One row per image, from `defect_assets.evaluation.counts.count_image`.
     class_names
         The classes of defect.
+    pixel_scores
+        More scores: ``aupro``, ``calibration_error``.
     """
-    defective = table[f"tp_{ANY}"] + table[f"fn_{ANY}"] > 0
-    classes = {name: _score(table, name) for name in class_names}
-    tp, fp, fn = _sums(table, ANY)
-    present = [score.dice for score in classes.values() if score.dice is not None]
+    names = list(class_names)
+    measure = Measurement(table, names, pixel_scores)
+    measured = measure(np.ones((1, len(measure.groups))))
+    score = {
+        name: float(value) if np.isfinite(value) else None for name, [value] in measured.items()
+    }
+    of_all = {name: value for name, value in score.items() if name in Metrics.model_fields}
+    of_all["uncertain"] = score["uncertain"] or 0.0
     return Metrics(
         images=len(table),
-        groups=table["group"].nunique(),
-        dice=dice(tp, fp, fn) if tp + fn else None,
-        iou=iou(tp, fp, fn) if tp + fn else None,
-        macro_dice=float(np.mean(present)) if present else None,
-        classes=classes,
+        groups=len(measure.groups),
+        classes={name: _class_score(table, score, name) for name in names},
         regions=int(table["regions"].sum()),
-        region_recall=float(table["regions_found"].sum() / table["regions"].sum())
-        if table["regions"].any()
-        else None,
-        image_auroc=_auroc(table["score"], defective),
-        false_alarms=_share(table.loc[~defective, "verdict"], "ng"),
-        escapes=_share(table.loc[defective, "verdict"], "ok"),
-        uncertain=_share(table["verdict"], "uncertain") or 0.0,
+        defective_parts=int(part_table(table)["defective_parts"].sum()),
+        **of_all,
     )
 
 
-def _sums(table: pd.DataFrame, name: str) -> tuple[int, int, int]:
-    tp, fp, fn = (int(table[f"{kind}_{name}"].sum()) for kind in ("tp", "fp", "fn"))
-    return tp, fp, fn
-
-
-def _score(table: pd.DataFrame, name: str) -> ClassScore:
-    tp, fp, fn = _sums(table, name)
+def _class_score(table: pd.DataFrame, score: Mapping[str, float | None], name: str) -> ClassScore:
     has = table[f"tp_{name}"] + table[f"fn_{name}"] > 0
+    found, missed, *_ = columns_of(name, REGIONS)
     return ClassScore(
-        dice=dice(tp, fp, fn) if tp + fn else None,
-        iou=iou(tp, fp, fn) if tp + fn else None,
-        precision=tp / (tp + fp) if tp + fn and tp + fp else None,
-        recall=tp / (tp + fn) if tp + fn else None,
+        **{
+            field: score[f"{field} {name}"]
+            for field in ClassScore.model_fields
+            if f"{field} {name}" in score
+        },
+        regions=int((table[found] + table[missed]).sum()),
         images=int(has.sum()),
         groups=table.loc[has, "group"].nunique(),
     )
-
-
-def _auroc(score: "pd.Series[float]", defective: "pd.Series[bool]") -> float | None:
-    if defective.all() or not defective.any():
-        return None
-    import torch  # takes seconds, and those who only read metrics need not wait
-    from torchmetrics.functional.classification import binary_auroc
-
-    return float(
-        binary_auroc(torch.tensor(score.to_numpy()), torch.tensor(defective.to_numpy()).long())
-    )
-
-
-def _share(verdicts: "pd.Series[str]", verdict: str) -> float | None:
-    return float((verdicts == verdict).mean()) if len(verdicts) else None

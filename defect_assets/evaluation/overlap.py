@@ -1,5 +1,9 @@
 """How much two masks overlap."""
 
+FOUND = 0.1
+"""Which share of a region has to be covered for it to count as found: an operator who is shown
+that much sees the rest."""
+
 
 def dice(tp: int, fp: int, fn: int) -> float:
     """Return the Dice coefficient, 2 TP / (2 TP + FP + FN); 1 where there is nothing to find.

@@ -23,7 +23,7 @@ class TrialResult(BaseModel):
     test: Metrics
 
     def read_table(self, store: Store) -> pd.DataFrame:
-        """Return the counts of each image; see `defect_assets.evaluation.metrics.count_image`."""
+        """Return the counts of each image; see `defect_assets.evaluation.counts.count_image`."""
         return pd.read_csv(
             io.BytesIO(store.objects.get(self.images)),
             dtype={"sample": str, "group": str, "exposure": str},

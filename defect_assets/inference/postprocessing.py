@@ -39,6 +39,26 @@ class Analysis:
     """float32 of shape (H, W): how probably each pixel is part of any defect."""
 
 
+class ThresholdGoal(BaseModel):
+    """What a threshold was chosen for, on the validation split."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    min_recall: float | None = Field(default=None, gt=0, le=1)
+    """The fewest false alarms, with at least this share of the defects found; None: the highest
+    Dice."""
+    max_false_alarms: float = Field(default=1, ge=0, le=1)
+    """The highest Dice, with at most this share of the defect-free images taken for defective."""
+
+    def __str__(self) -> str:
+        if self.min_recall is not None:
+            return (
+                f"the fewest false alarms with at least {self.min_recall:.0%} of the defects found"
+            )
+        limit = f" with at most {self.max_false_alarms:.0%} false alarms"
+        return f"the highest Dice{limit if self.max_false_alarms < 1 else ''}"
+
+
 class Postprocessing(BaseModel):
     """What counts as a defect. The thresholds are chosen on the validation split."""
 
@@ -51,6 +71,8 @@ class Postprocessing(BaseModel):
     ``uncertain``: a person should look."""
     min_area_px: int = Field(default=1, ge=1)
     """Smaller regions are dropped; in pixels of the original image."""
+    goal: ThresholdGoal | None = None
+    """What `threshold` was chosen for; None in bundles from before it was recorded."""
 
     @model_validator(mode="after")
     def _review_below_threshold(self) -> "Postprocessing":

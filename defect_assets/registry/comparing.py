@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from defect_assets.errors import UserError
 from defect_assets.evaluation.comparison import Comparison, PairedScore, compare_tables
-from defect_assets.evaluation.metrics import ANY
+from defect_assets.evaluation.counts import ANY
 from defect_assets.evaluation.report import IMAGES, REPORT, Report
 from defect_assets.registry.differences import Differences, differences
 from defect_assets.registry.pinning import why_unpinned
@@ -28,7 +28,7 @@ PAGE_TEMPLATE = Path(__file__).with_name("comparing.html.j2")
 PRODUCTION = "production"
 """The channel that a new evaluation is compared with."""
 _TEXT: dict[Hashable, type[str]] = dict.fromkeys(
-    ("sample", "class", "group", "exposure", "verdict"), str
+    ("sample", "class", "group", "exposure", "batch", "verdict"), str
 )
 
 

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict
 
 from defect_assets.dataset.snapshot import read_snapshot
 from defect_assets.dataset.split import read_split
-from defect_assets.evaluation.metrics import ANY, Metrics
+from defect_assets.evaluation.counts import ANY
+from defect_assets.evaluation.metrics import Metrics
 from defect_assets.evaluation.overlap import dice
 from defect_assets.inference.bundle import SPEC, BundleSpec
 from defect_assets.registry.candidates import Candidate

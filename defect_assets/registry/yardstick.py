@@ -20,7 +20,8 @@ from defect_assets.dataset.images import LabelledImage, read_images
 from defect_assets.dataset.samples import samples_of
 from defect_assets.dataset.snapshot import Snapshot, read_snapshot
 from defect_assets.dataset.split import read_split
-from defect_assets.evaluation.metrics import count_image
+from defect_assets.evaluation.counts import count_image
+from defect_assets.evaluation.regions import regions
 from defect_assets.registry.code import code_version
 from defect_assets.registry.comparing import read_table
 from defect_assets.registry.tested import common_test
@@ -128,11 +129,12 @@ def count(
 def _row(
     truth: LabelledImage, analysis: Analysis, class_map: dict[int, str], snapshot: Snapshot
 ) -> dict:
-    if class_map == snapshot.description.class_map:
-        return count_image(truth, analysis, class_map)
-    # The model tells other classes apart, or none: what is left is any defect against none.
-    binary = replace(analysis, mask=(analysis.mask > 0).astype(np.uint8))
-    return count_image(truth.as_binary(), binary, {1: "Defect"})
+    if class_map != snapshot.description.class_map:
+        # The model tells other classes apart, or none: what is left is any defect against none.
+        truth, class_map = truth.as_binary(), {1: "Defect"}
+        analysis = replace(analysis, mask=(analysis.mask > 0).astype(np.uint8))
+    found = regions(truth.mask, analysis.mask, analysis.probability, max(class_map))
+    return count_image(truth, analysis, class_map, found)
 
 
 def by_labels(yardstick: Yardstick, tables: tuple[pd.DataFrame, ...]) -> dict[Labels, pd.DataFrame]:
@@ -144,7 +146,7 @@ def by_labels(yardstick: Yardstick, tables: tuple[pd.DataFrame, ...]) -> dict[La
     return found
 
 
-COUNTING = code_version("evaluation.metrics")
+COUNTING = code_version("evaluation.counts", "evaluation.regions")
 
 
 def put_tables(store: Store, tables: tuple[pd.DataFrame, ...]) -> Digest:

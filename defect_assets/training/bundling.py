@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from safetensors.torch import save
 
 from defect_assets.dataset.images import LabelledImage
-from defect_assets.evaluation.thresholds import best_threshold
+from defect_assets.evaluation.thresholds import choose_threshold
 from defect_assets.inference.bundle import HISTORY, SPEC, WEIGHTS, BundleSpec
 from defect_assets.inference.detector import Detector
 from defect_assets.inference.postprocessing import Postprocessing
@@ -32,8 +32,7 @@ def make_bundle(
         Class ids, from 1 on, and their names.
     val_images
         The validation split in its original sizes, on which the threshold is chosen for the
-        highest pooled Dice with no more false alarms than the configuration allows. The review
-        threshold is half of it.
+        configuration's goal. The review threshold is half of it.
     """
     spec = BundleSpec(
         architecture=config.architecture,
@@ -43,10 +42,10 @@ def make_bundle(
         flips=config.flips,
     )
     detector = Detector(result.network, spec)
-    threshold = best_threshold(
+    threshold = choose_threshold(
         ((detector.analyze(image.image).probability, image.mask > 0) for image in val_images),
+        config.threshold_goal,
         config.min_area_px,
-        config.max_false_alarms,
     )
     spec = spec.model_copy(
         update={
@@ -54,6 +53,7 @@ def make_bundle(
                 threshold=threshold,
                 review_threshold=round(threshold / 2, 4),
                 min_area_px=config.min_area_px,
+                goal=config.threshold_goal,
             )
         }
     )

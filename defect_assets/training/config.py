@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from defect_assets.inference.architecture import Architecture
+from defect_assets.inference.postprocessing import ThresholdGoal
 from defect_assets.inference.preprocessing import Preprocessing
 
 LossTerm = Literal[
@@ -141,6 +142,9 @@ class TrainingConfig(BaseModel):
     max_false_alarms: float = Field(default=1, ge=0, le=1)
     """The threshold is the one with the highest Dice on the validation split, of those at which at
     most this share of its defect-free images is taken for defective."""
+    min_recall: float | None = Field(default=None, gt=0, le=1)
+    """Choose another: the one with the fewest false alarms on the validation split, of those at
+    which at least this share of its defects is found. Instead of ``max_false_alarms``."""
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     """``auto``: bf16-mixed where the processor computes in it, else 32-true."""
     deterministic: bool = True
@@ -148,14 +152,21 @@ class TrainingConfig(BaseModel):
     seed: int = 0
 
     @model_validator(mode="after")
-    def _one_length(self) -> "TrainingConfig":
+    def _consistent(self) -> "TrainingConfig":
         if self.steps is not None and self.epochs is not None:
             raise ValueError("give steps or epochs, not both")
+        if self.min_recall is not None and self.max_false_alarms < 1:
+            raise ValueError("give min_recall or max_false_alarms, not both: one yields the other")
         if bool(self.paint) != (self.sampling.painted > 0):
             raise ValueError(
                 "sampling.painted and paint go together: how many, and what the classes look like"
             )
         return self
+
+    @property
+    def threshold_goal(self) -> ThresholdGoal:
+        """What the threshold is chosen for."""
+        return ThresholdGoal(min_recall=self.min_recall, max_false_alarms=self.max_false_alarms)
 
     def steps_for(self, images: int) -> int:
         """Return the number of steps to train on a split of some images."""

@@ -65,7 +65,8 @@ def run_trial(
         write_tree(store.objects.get_tree(bundle), Path(folder))
         detector = Detector.load(Path(folder))
     description = read_snapshot(store, trial.split.snapshot).description
-    table, _ = evaluate(detector, read_part(store, trial.split, "test", trial.fold), description)
+    images = read_part(store, trial.split, "test", trial.fold)
+    table = evaluate(detector, images, description).images
     result = TrialResult(
         bundle=bundle,
         images=store.objects.put(table.to_csv(index=False).encode()),

@@ -15,7 +15,8 @@ from defect_assets.evaluation.comparison import (
     compare_tables,
     verdict,
 )
-from defect_assets.evaluation.metrics import ANY, summarize
+from defect_assets.evaluation.counts import ANY
+from defect_assets.evaluation.metrics import summarize
 from tests.evaluation.test_bootstrap import CLASSES, make_table
 
 SCORES = ["dice", "macro_dice", "region_recall", "image_auroc", "false_alarms", "escapes"]

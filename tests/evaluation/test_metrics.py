@@ -10,13 +10,19 @@ from hypothesis.extra.numpy import arrays
 from torchmetrics.functional.classification import (
     binary_f1_score,
     binary_jaccard_index,
+    binary_precision,
+    binary_recall,
     multiclass_f1_score,
+    multiclass_jaccard_index,
+    multiclass_precision,
+    multiclass_recall,
 )
 
 from defect_assets.dataset.images import LabelledImage
-from defect_assets.evaluation.metrics import count_image, summarize
+from defect_assets.evaluation.counts import count_image
+from defect_assets.evaluation.metrics import summarize
 from defect_assets.evaluation.overlap import dice, iou
-from defect_assets.evaluation.thresholds import best_threshold
+from defect_assets.evaluation.regions import regions
 from defect_assets.inference.postprocessing import Analysis
 
 NAMES = {1: "Crack", 2: "Fray"}
@@ -31,7 +37,8 @@ def _table(found: list[tuple[np.ndarray, np.ndarray]]) -> pd.DataFrame:
         label = LabelledImage(f"s{i}", name, f"g{i // 2}", "exp1", truth, truth)
         verdict = "ng" if prediction.any() else "ok"
         analysis = Analysis(verdict, [], prediction, (prediction > 0).astype(np.float32))
-        rows.append(count_image(label, analysis, NAMES))
+        found_regions = regions(truth, prediction, analysis.probability, len(NAMES))
+        rows.append(count_image(label, analysis, NAMES, found_regions))
     return pd.DataFrame(rows)
 
 
@@ -44,10 +51,22 @@ def test_pooled_scores_agree_with_torchmetrics(
     if (truth > 0).any():
         assert metrics.dice == pytest.approx(float(binary_f1_score(prediction > 0, truth > 0)))
         assert metrics.iou == pytest.approx(float(binary_jaccard_index(prediction > 0, truth > 0)))
-    per_class = multiclass_f1_score(prediction.long(), truth.long(), 3, average=None)
-    for class_id, name in NAMES.items():
-        if (truth == class_id).any():
-            assert metrics.classes[name].dice == pytest.approx(float(per_class[class_id]))
+        assert metrics.recall == pytest.approx(float(binary_recall(prediction > 0, truth > 0)))
+        # Where nothing was found, torchmetrics says 0 and we say nothing.
+        precision = float(binary_precision(prediction > 0, truth > 0))
+        assert (metrics.precision or 0) == pytest.approx(precision)
+    references = {
+        "dice": multiclass_f1_score,
+        "iou": multiclass_jaccard_index,
+        "precision": multiclass_precision,
+        "recall": multiclass_recall,
+    }
+    for score, reference in references.items():
+        per_class = reference(prediction.long(), truth.long(), 3, average=None)
+        for class_id, name in NAMES.items():
+            if (truth == class_id).any():
+                ours = getattr(metrics.classes[name], score) or 0
+                assert ours == pytest.approx(float(per_class[class_id])), score
 
 
 @given(pairs)
@@ -98,60 +117,44 @@ def test_where_there_is_nothing_to_find_nothing_is_claimed() -> None:
     assert metrics.classes["Crack"].dice is None
     assert metrics.image_auroc is None
     assert metrics.escapes is None
-    assert metrics.false_alarms == 0.0
+    assert metrics.region_recall is None
+    assert metrics.region_f1 is None
+    assert metrics.part_escapes is None
+    assert (metrics.false_alarms, metrics.part_false_alarms) == (0.0, 0.0)
 
 
-@given(
-    st.lists(
-        st.tuples(
-            arrays(np.float32, (4, 4), elements=st.floats(0, 1, width=32)),
-            arrays(np.bool_, (4, 4)),
-        ),
-        min_size=1,
-        max_size=3,
+def test_a_part_passes_only_if_all_its_images_do() -> None:
+    blank, crack = np.zeros((5, 6), np.uint8), np.ones((5, 6), np.uint8)
+    table = _table(
+        [
+            *[(crack, blank), (crack, blank)],  # g0 escapes
+            *[(crack, blank), (crack, crack)],  # g1 is caught by its second image
+            *[(crack, blank), (crack, blank)],  # g2 is looked at, as its second one is uncertain
+            *[(blank, crack), (blank, crack)],  # g3 is one false alarm, not two
+            *[(blank, blank), (blank, blank)],
+        ]
     )
-)
-def test_no_threshold_on_the_grid_is_better_than_the_chosen_one(
-    pairs: list[tuple[np.ndarray, np.ndarray]],
+    table.loc[5, "verdict"] = "uncertain"
+    metrics = summarize(table, NAMES.values())
+    assert (metrics.groups, metrics.defective_parts) == (5, 3)
+    assert metrics.part_escapes == pytest.approx(1 / 3)
+    assert metrics.escapes == pytest.approx(4 / 6)
+    assert metrics.part_false_alarms == pytest.approx(1 / 2)
+    assert metrics.escapes_per_1000 == pytest.approx(200)
+    assert metrics.false_alarms_per_1000 == pytest.approx(200)
+
+
+@given(pairs)
+def test_to_swap_truth_and_prediction_swaps_precision_and_recall(
+    found: list[tuple[np.ndarray, np.ndarray]],
 ) -> None:
-    probability = np.concatenate([p.ravel() for p, _ in pairs])
-    truth = np.concatenate([t.ravel() for _, t in pairs])
-
-    def score(threshold: float) -> float:
-        # The same rounding as a histogram of 200 bins makes.
-        found = np.floor(probability * 200).clip(0, 199) >= round(threshold * 200)
-        return dice(
-            int((found & truth).sum()), int((found & ~truth).sum()), int((~found & truth).sum())
-        )
-
-    chosen = best_threshold(pairs)
-    assert 0.05 <= chosen <= 0.95
-    if truth.any():
-        best = max(score(i / 200) for i in range(10, 191))
-        assert score(chosen) == pytest.approx(best)
-    else:
-        assert chosen == 0.5
-
-
-def test_of_equally_good_thresholds_the_middle_one_is_chosen() -> None:
-    probability = np.array([[0.1, 0.9]], np.float32)
-    assert best_threshold([(probability, probability > 0.5)]) == pytest.approx(0.5, abs=0.02)
-
-
-def test_a_threshold_with_few_false_alarms() -> None:
-    truth = np.zeros((10, 10), bool)
-    truth[:3] = True
-    found = np.where(truth, 0.6, 0.1)
-    free = np.zeros((10, 10), bool)
-    noisy = [np.full((10, 10), 0.1) for _ in range(10)]
-    for i, image in enumerate(noisy):
-        image.flat[: 5 * i] = 0.35 + 0.05 * i
-    pairs = [(found, truth), *((image, free) for image in noisy)]
-    assert best_threshold(pairs) > 0.5
-    weak = [(np.where(truth, 0.45, 0.1), truth), *pairs[1:]]
-    assert best_threshold(weak) <= 0.45
-    for allowed in (0.0, 0.2, 0.5):
-        threshold = best_threshold(weak, min_area_px=4, max_false_alarms=allowed)
-        assert sum((image >= threshold).sum() >= 4 for image in noisy) <= 10 * allowed
-    # Alarms of fewer pixels than make a defect are none.
-    assert best_threshold(weak, min_area_px=50, max_false_alarms=0) <= 0.45
+    there = summarize(_table(found), NAMES.values())
+    back = summarize(_table([(b, a) for a, b in found]), NAMES.values())
+    if there.dice is not None and back.dice is not None:
+        assert (there.precision, there.recall) == (back.recall, back.precision)
+        assert there.region_recall == back.region_precision
+        assert there.region_f1 == pytest.approx(back.region_f1)
+    for name in NAMES.values():
+        ours, theirs = there.classes[name], back.classes[name]
+        if ours.dice is not None and theirs.dice is not None:
+            assert ours.region_recall == theirs.region_precision

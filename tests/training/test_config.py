@@ -29,6 +29,8 @@ def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
         ("optimizer: {learning_rate: 0}", r"optimizer\.learning_rate"),
         ("optimizer: {name: adamm}", r"optimizer\.name"),
         ("{steps: 10, epochs: 2}", "steps or epochs, not both"),
+        ("{min_recall: 0.9, max_false_alarms: 0.1}", "min_recall or max_false_alarms, not both"),
+        ("min_recall: 2", "min_recall"),
         ("sampling: {defect_free: 0.6, pasted: 0.5}", "sampling: .*not be more than 1"),
         ("augmentation: [{HorizontalFlop: {}}]", r"augmentation\.0: .*no transform HorizontalFlop"),
         ("augmentation: [{Affine: {rotat: 3}}]", r"augmentation\.0: .*rotat"),

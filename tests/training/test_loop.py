@@ -18,6 +18,7 @@ from defect_assets.inference.architecture import Architecture
 from defect_assets.inference.bundle import HISTORY, SPEC, WEIGHTS, BundleSpec
 from defect_assets.inference.detector import Detector
 from defect_assets.inference.images import decode_image
+from defect_assets.inference.postprocessing import ThresholdGoal
 from defect_assets.inference.preprocessing import Preprocessing
 from defect_assets.store.objects import write_tree
 from defect_assets.training.bundling import make_bundle
@@ -276,6 +277,13 @@ def test_a_bundle_is_all_that_a_detector_needs(
     spec = BundleSpec.model_validate_json(files[SPEC])
     assert spec.class_map == description.class_map
     assert spec.postprocessing.review_threshold <= spec.postprocessing.threshold
+    assert spec.postprocessing.goal == SMALL.threshold_goal
+    eager = SMALL.model_copy(update={"min_recall": 0.01})
+    for_recall = BundleSpec.model_validate_json(
+        make_bundle(result, eager, description.class_map, images)[SPEC]
+    ).postprocessing
+    assert for_recall.goal == ThresholdGoal(min_recall=0.01)
+    assert for_recall.threshold != spec.postprocessing.threshold
     assert json.loads(files[HISTORY])[-1]["step"] == SMALL.steps
     write_tree(files, tmp_path)
     loaded = Detector.load(tmp_path).analyze(images[0].image)
