@@ -5,11 +5,11 @@ import pytest
 from defect_assets.evaluation.bootstrap import intervals
 from defect_assets.evaluation.conditions import by_condition, by_size
 from defect_assets.evaluation.metrics import summarize
-from tests.evaluation.test_bootstrap import CLASSES, _table
+from tests.evaluation.test_bootstrap import CLASSES, make_table
 
 
 def test_a_slice_has_the_scores_of_its_images_alone() -> None:
-    table = _table(0, groups=24)
+    table = make_table(0, groups=24)
     slices = by_condition(table, 200)
     assert [s.condition for s in slices] == ["exposure"] * 3 + ["batch"] * 2 + ["brightness"] * 4
     for condition in ("exposure", "batch"):
@@ -27,7 +27,7 @@ def test_a_slice_has_the_scores_of_its_images_alone() -> None:
 
 
 def test_what_is_the_same_for_all_is_no_condition() -> None:
-    table = _table(0, groups=6).assign(exposure="", batch="first", brightness=100.0)
+    table = make_table(0, groups=6).assign(exposure="", batch="first", brightness=100.0)
     assert by_condition(table, 50) == ()
 
 
