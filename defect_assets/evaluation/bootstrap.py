@@ -48,48 +48,47 @@ def intervals(
         one shows the class. Of shares of parts, see `of_parts`.
     """
     measure = Measurement(table, class_names, pixel_scores)
-    scores = resampled(measure, resamples, seed).items()
-    known = {name: bounds for name, values in scores if (bounds := score_interval(values))}
-    return known | of_parts(part_table(table).sum())
+    return bounds(resampled(measure, resamples, seed)) | of_parts(part_table(table).sum())
 
 
 def resampled(
     measure: Measurement, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, np.ndarray]:
-    """Return each score of each resample by its name, float of shape (resamples,).
-
-    The same seed draws the same parts, so that models that were tested on the same parts can be
-    compared resample by resample.
-    """
-    found = [measure(drawn) for drawn in draws(len(measure.groups), resamples, seed)]
-    return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+    """Return each score of each resample, float of shape (resamples,), by its name."""
+    parts = [measure(drawn) for drawn in draws(len(measure.groups), resamples, seed)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def draws(groups: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield how often each part is drawn, float of shape (at most 500, groups)."""
+    """Yield how often each part is drawn, float of shape (at most 500, groups).
+
+    The same seed draws the same parts, so that two models can be compared resample by resample.
+    """
     rng = np.random.default_rng(seed)
     share = np.full(groups, 1 / groups)
     for first in range(0, resamples, _CHUNK):
         yield rng.multinomial(groups, share, min(_CHUNK, resamples - first)).astype(float)
 
 
-def interval(values: np.ndarray) -> tuple[float, float] | None:
+def bounds(resampled: Mapping[str, np.ndarray]) -> dict[str, tuple[float, float]]:
+    """Return the 2.5th and 97.5th percentile of what was measured in most resamples.
+
+    Where all agree, since no part fails or only one shows the class, resampling says nothing.
+    """
+    return {
+        name: found
+        for name, values in resampled.items()
+        if (found := percentiles(values)) and np.nanmin(values) < np.nanmax(values)
+    }
+
+
+def percentiles(values: np.ndarray) -> tuple[float, float] | None:
     """Return the 2.5th and 97.5th percentile; None where most resamples have nothing to measure."""
     measured = values[np.isfinite(values)]
     if len(measured) <= len(values) / 2:
         return None
     low, high = np.percentile(measured, [2.5, 97.5])
     return float(low), float(high)
-
-
-def score_interval(values: np.ndarray) -> tuple[float, float] | None:
-    """Return the interval of a score; None where all resamples agree, too.
-
-    Then no part fails, or only one shows the class, and resampling says nothing.
-    """
-    return (
-        None if np.nanmin(values, initial=2) == np.nanmax(values, initial=-2) else interval(values)
-    )
 
 
 def of_parts(sums: "pd.Series[float]") -> dict[str, tuple[float, float]]:

@@ -8,24 +8,23 @@ Tibshirani 1993, section 8.3; Davison and Hinkley 1997, section 3.8).
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from defect_assets.evaluation.bootstrap import RESAMPLES, interval, resampled
-from defect_assets.evaluation.counts import ANY
+from defect_assets.evaluation.bootstrap import RESAMPLES, percentiles, resampled
+from defect_assets.evaluation.counts import ANY, PIXELS, REGIONS, columns_of
 from defect_assets.evaluation.scores import Measurement
 
-LOWER_IS_BETTER = frozenset({"false_alarms", "escapes", "uncertain"})
+_ALARMS = ("false_alarms", "part_false_alarms", "false_alarms_per_1000")
+_ESCAPES = ("escapes", "part_escapes", "escapes_per_1000")
+LOWER_IS_BETTER = frozenset({*_ALARMS, *_ESCAPES, "uncertain"})
 MIN_PARTS = 6
 """If a score differs on fewer parts than this, there is no evidence, whatever the interval says:
 were the models equally good, five parts would all favour one of them by chance once in sixteen
 times (the sign test: 2 × 0.5⁵), and resampling five parts cannot know that."""
-
-
-COMPARED = ("dice", "macro_dice", "region_recall", "false_alarms", "escapes", "image_auroc")
-"""The scores that are compared, beside the Dice of each class: those that a decision rests on."""
 
 
 class Verdict(StrEnum):
@@ -64,7 +63,7 @@ class Comparison(BaseModel):
     left_out: dict[str, int]
     """Images that one of them was tested on, and that do not count, by the reason."""
     scores: dict[str, PairedScore]
-    """By the name of the score, see `COMPARED`. Empty where nothing is
+    """By the name of the score, see `defect_assets.evaluation.bootstrap`. Empty where nothing is
     common."""
 
 
@@ -88,7 +87,7 @@ def compare_tables(
     but
         Samples to leave out besides, by the reason.
     resamples, seed
-        See `defect_assets.evaluation.bootstrap.resampled`; the draws are the same for both.
+        See `defect_assets.evaluation.bootstrap.draws`; the draws are the same for both.
     """
     one, other = (table.set_index("sample", drop=False) for table in (before, after))
     common = one.index.intersection(other.index)
@@ -118,15 +117,15 @@ def _scores(
     found = {}
     for name in before.scores:
         difference = after.scores[name] - before.scores[name]
-        bounds = interval(after.resampled[name] - before.resampled[name])
+        interval = percentiles(after.resampled[name] - before.resampled[name])
         parts = _differing_parts(name, one, other, classes)
         found[name] = PairedScore(
             before=number(before.scores[name]),
             after=number(after.scores[name]),
             difference=number(difference),
-            interval=bounds if np.isfinite(difference) else None,
+            interval=interval,
             parts=parts,
-            verdict=verdict(name, bounds, parts),
+            verdict=verdict(name, interval, parts),
         )
     return found
 
@@ -158,20 +157,14 @@ def measure_together(
     classes
         The classes of defect that all tell apart.
     resamples, seed
-        See `defect_assets.evaluation.bootstrap.resampled`; the draws are the same for all.
+        See `defect_assets.evaluation.bootstrap.draws`; the draws are the same for all.
     """
     found = []
     for table in tables:
         measure = Measurement(table, classes)
         once = measure(np.ones((1, len(measure.groups))))
-        named = [name for name in once if name in COMPARED or name.startswith("dice ")]
-        drawn = resampled(measure, resamples, seed)
-        found.append(
-            Measured(
-                {name: float(once[name][0]) for name in named},
-                {name: drawn[name] for name in named},
-            )
-        )
+        scores = {name: float(value) for name, [value] in once.items()}
+        found.append(Measured(scores, resampled(measure, resamples, seed)))
     return found
 
 
@@ -203,19 +196,28 @@ def _differing_parts(score: str, one: pd.DataFrame, other: pd.DataFrame, classes
     if score == "macro_dice":  # as sure as its rarest class
         counts = [_differing_parts(f"dice {name}", one, other, classes) for name in classes]
         return min((count for count in counts if count), default=0)
-    name = score.partition(" ")[2] or ANY
-    defective = other[f"tp_{name}"] + other[f"fn_{name}"] > 0
-    pixels = [f"{kind}_{name}" for kind in ("tp", "fp", "fn")]
-    measured, columns = {
-        "false_alarms": (~defective, ["verdict"]),
-        "escapes": (defective, ["verdict"]),
-        "region_recall": (defective, ["regions_found"]),
-        "image_auroc": (pd.Series(True, other.index), ["score"]),
-    }.get(score, (defective, pixels))
-    done = [table[columns] for table in (one, other)]
-    if columns == ["verdict"]:
-        done = [verdicts == ("ok" if score == "escapes" else "ng") for verdicts in done]
-    differ = (done[0] != done[1]).any(axis=1)
+    kind, _, name = score.partition(" ")
+    pair = (one, other)
+    defective = other[f"tp_{name or ANY}"] + other[f"fn_{name or ANY}"] > 0
+    if kind in (*_ALARMS, *_ESCAPES):
+        answers = [(t["verdict"] == ("ok" if kind in _ESCAPES else "ng")).to_frame() for t in pair]
+        if kind not in ("escapes", "false_alarms"):  # what a part's images come to together
+            part = other["group"]
+            worst: Literal["min", "max"] = "min" if kind in _ESCAPES else "max"
+            answers = [a.groupby(part).transform(worst) for a in answers]
+            defective = defective.groupby(part).transform("max")
+        measured = defective if kind in _ESCAPES else ~defective
+    elif kind == "uncertain":
+        measured = pd.Series(True, other.index)
+        answers = [(table["verdict"] == "uncertain").to_frame() for table in pair]
+    elif kind in ("image_auroc", "image_ap"):
+        measured = pd.Series(True, other.index)
+        answers = [table[["score"]] for table in pair]
+    else:
+        counted = REGIONS if kind.startswith("region_") else PIXELS
+        measured = defective
+        answers = [table[columns_of(name or ANY, counted)] for table in pair]
+    differ = (answers[0] != answers[1]).any(axis=1)
     return int(other.loc[measured & differ, "group"].nunique())
 
 

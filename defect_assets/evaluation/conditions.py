@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from defect_assets.evaluation.bootstrap import RESAMPLES, draws, intervals, score_interval
+from defect_assets.evaluation.bootstrap import RESAMPLES, bounds, draws, intervals
 from defect_assets.evaluation.scores import Measurement
 
 Condition = Literal["exposure", "batch", "brightness"]
@@ -143,11 +143,7 @@ def by_size(
             recall=float(found[i] / there[i]),
             detections=int(detections[i]),
             precision=float(right[i] / detections[i]) if detections[i] else None,
-            intervals={
-                name: bounds
-                for name, values in (("recall", recall[:, i]), ("precision", precision[:, i]))
-                if (bounds := score_interval(values))
-            },
+            intervals=bounds({"recall": recall[:, i], "precision": precision[:, i]}),
         )
         for i in range(len(upper))
     )

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from defect_assets.evaluation.bootstrap import interval, resampled, score_interval
+from defect_assets.evaluation.bootstrap import bounds, percentiles, resampled
 from defect_assets.evaluation.metrics import Metrics, summarize
 from defect_assets.evaluation.scores import Measurement
 from defect_assets.store import Digest
@@ -74,12 +74,11 @@ def audit_leak(
     sides, draws = [], []
     for seed, (bundle, seen, table) in enumerate((by_part, by_image)):
         scores = resampled(Measurement(table, classes), seed=seed)
-        bounds = {name: score_interval(scores[name]) for name in SCORES}
         side = Side(
             bundle=bundle,
             seen=seen,
             test=summarize(table, classes),
-            intervals={name: found for name, found in bounds.items() if found},
+            intervals=bounds(scores),
         )
         sides.append(side)
         draws.append(scores)
@@ -88,7 +87,7 @@ def audit_leak(
     for name in SCORES:
         low, high = (getattr(side.test, name) for side in sides)
         if low is not None and high is not None:
-            optimism[name] = (high - low, interval(draws[1][name] - draws[0][name]))
+            optimism[name] = (high - low, percentiles(draws[1][name] - draws[0][name]))
     return LeakAudit(
         dataset=dataset, config=config, by_part=honest, by_image=leaky, optimism=optimism
     )

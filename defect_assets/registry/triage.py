@@ -22,7 +22,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from defect_assets.errors import UserError
-from defect_assets.evaluation.bootstrap import interval
+from defect_assets.evaluation.bootstrap import percentiles
 from defect_assets.evaluation.comparison import Measured, excludes_zero, measure_together, number
 from defect_assets.inference.bundle import SPEC, BundleSpec
 from defect_assets.registry.code import commit
@@ -466,11 +466,11 @@ def _attribute_score(
     return Attribution(
         good=number(value[nothing]),
         bad=number(value[everything]),
-        interval=interval(drawn[everything] - drawn[nothing]),
+        interval=percentiles(drawn[everything] - drawn[nothing]),
         shares={
             factor: Share(
                 share=number(share[factor]),
-                interval=interval(np.asarray(shares_drawn[factor])),
+                interval=percentiles(np.asarray(shares_drawn[factor])),
                 alone=change(nothing, frozenset({factor})),
                 undone=change(everything - {factor}, everything),
             )

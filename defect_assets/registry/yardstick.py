@@ -127,11 +127,11 @@ def count(
 def _row(
     truth: LabelledImage, analysis: Analysis, class_map: dict[int, str], snapshot: Snapshot
 ) -> dict:
-    if class_map == snapshot.description.class_map:
-        return count_image(truth, analysis, class_map)
-    # The model tells other classes apart, or none: what is left is any defect against none.
-    binary = replace(analysis, mask=(analysis.mask > 0).astype(np.uint8))
-    return count_image(truth.as_binary(), binary, {1: "Defect"})
+    if class_map != snapshot.description.class_map:
+        # The model tells other classes apart, or none: what is left is any defect against none.
+        truth, class_map = truth.as_binary(), {1: "Defect"}
+        analysis = replace(analysis, mask=(analysis.mask > 0).astype(np.uint8))
+    return count_image(truth, analysis, class_map)
 
 
 def by_labels(yardstick: Yardstick, tables: tuple[pd.DataFrame, ...]) -> dict[Labels, pd.DataFrame]:

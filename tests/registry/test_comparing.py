@@ -128,11 +128,11 @@ def test_reports_of_other_times_are_refused_or_warned_of(versions: Home, tmp_pat
     store = versions.store()
     a = experiment(store, "DS-1.0.0")
     files = store.objects.get_json(a.evaluation.content)
-    csv = store.objects.get(files["images.csv"]).decode().replace("regions_found", "other")
+    csv = store.objects.get(files["images.csv"]).decode().replace("missed_", "other_")
     older = store.objects.put_json(files | {"images.csv": store.objects.put(csv.encode())})
     record = a.evaluation.model_copy(update={"content": older, "code_version": "old"})
     old = Subject(a.name, a.dataset, a.config, a.model, record)
-    with pytest.raises(CannotCompare, match="regions_found"):
+    with pytest.raises(CannotCompare, match="missed_"):
         compare(store, old, a, tmp_path)
     again = Subject(
         a.name, a.dataset, a.config, a.model, a.evaluation.model_copy(update={"code_version": "x"})
