@@ -18,6 +18,7 @@ from defect_assets.commands.audit import audit
 from defect_assets.commands.errors import errors, fail
 from defect_assets.commands.imports import deliver_synthetic, imports
 from defect_assets.commands.lineage import lineage
+from defect_assets.commands.reproduce import reproduce
 from defect_assets.console import (
     ConsoleNarrator,
     console,
@@ -57,6 +58,7 @@ for command in (
     channels.channels,
     lineage,
     audit,
+    reproduce,
     stores.verify,
     stores.gc,
     stores.push,
