@@ -8,8 +8,8 @@ import pytest
 
 from defect_assets.inference.bundle import check_bundle
 from defect_assets.inference.detector import Detector
-from defect_assets.registry.bundling import MANIFEST, BundleRefused, write_bundle
 from defect_assets.registry.candidates import ReleaseRefused, last_evaluated
+from defect_assets.registry.release_bundle import MANIFEST, BundleRefused, write_bundle
 from defect_assets.registry.releases import read_documents, released_as
 from defect_assets.registry.releasing import GatesFailed, propose
 from defect_assets.store import Store, digest_of, open_store
