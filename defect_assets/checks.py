@@ -8,7 +8,7 @@ import pyarrow as pa
 from defect_assets.assets.dataset import dataset_manifest, dataset_split
 from defect_assets.dataset import snapshot
 from defect_assets.dataset.images import damaged_files
-from defect_assets.dataset.leaks import Leaks, leaks
+from defect_assets.dataset.leaks import describe, leaks
 from defect_assets.dataset.samples import samples_of
 from defect_assets.dataset.split import REF, read_split
 from defect_assets.dataset.version import Version
@@ -65,6 +65,7 @@ def no_part_in_several_places(
         return dg.AssetCheckResult(passed=True)
     split = read_split(store, digest)
     torn = leaks(store, split)
+    wrong, mend = describe(torn)
     alike = [
         dg.TableRecord({"sample": one, "looks like": other, "similarity": round(similarity, 3)})
         for one, other, similarity in torn.near_duplicates[:SHOWN]
@@ -72,7 +73,7 @@ def no_part_in_several_places(
     columns = [dg.TableColumn(name) for name in ("sample", "looks like")]
     return dg.AssetCheckResult(
         passed=not torn,
-        description=_mending(dataset, torn) if torn else None,
+        description=f"{dataset} is torn: {wrong}. {mend}" if torn else None,
         metadata={
             "dataset": dataset,
             "torn groups": dg.MetadataValue.json(torn.groups),
@@ -85,19 +86,3 @@ def no_part_in_several_places(
             "images compared": torn.compared,
         },
     )
-
-
-def _mending(dataset: str, torn: Leaks) -> str:
-    """Say what is wrong with a split, and how to mend it."""
-    wrong = [f"the group {group} is in several parts" for group in torn.groups]
-    wrong += [f"{' and '.join(same)} are the same image" for same in torn.images]
-    wrong += [f"{a} looks like {b} ({alike:.2f})" for a, b, alike in torn.near_duplicates]
-    more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-    how = ""
-    if torn.near_duplicates:
-        how = (
-            ". Give what shows one part one group in a delivery with groups.csv, or let it be "
-            "joined by `groups: {near_duplicates: {}}` in the dataset's description; if different "
-            "parts look alike, say `groups: {near_duplicates: off}` there. Then cut a new version"
-        )
-    return f"{dataset} is torn: {'; '.join(wrong[:3])}{more}{how}"

@@ -5,22 +5,20 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.markup import escape
 
-from defect_assets.commands import channels, data, models, stores, training
+from defect_assets.commands import channels, data, models, releases, stores, training
 from defect_assets.commands.audit import audit
 from defect_assets.commands.errors import errors, fail
 from defect_assets.commands.imports import deliver_synthetic, imports
 from defect_assets.commands.lineage import lineage
 from defect_assets.commands.reproduce import reproduce
+from defect_assets.commands.roads import open_instance, open_road
 from defect_assets.console import (
-    ConsoleNarrator,
     console,
     example_image,
     show_crossvalidation,
@@ -29,8 +27,6 @@ from defect_assets.console import (
 )
 
 if TYPE_CHECKING:
-    from dagster import DagsterInstance
-
     from defect_assets.automation.road import Road
     from defect_assets.home import Home
 
@@ -51,8 +47,11 @@ for command in (
     data.checkout,
     data.export,
     training.preflight,
+    releases.release,
+    releases.bundle,
     models.compare,
     models.leaderboard,
+    models.triage,
     channels.promote,
     channels.rollback,
     channels.channels,
@@ -103,7 +102,7 @@ def main(
 @app.command()
 def demo() -> None:
     """Take the synthetic tile line the whole road: two deliveries, a model, a bento."""
-    with errors(), _road() as road:
+    with errors(), open_road() as road:
         for delivery in DEMO_DELIVERIES:
             if (road.home.inbox / delivery[0]).exists():
                 continue
@@ -138,12 +137,13 @@ def run(
     bento. What is up to date is left alone; an interrupted run goes on where it stopped.
 
     Before it trains, it looks at what `preflight` lists, and refuses where something is wrong.
+    What fails the gates in configs/gates.yaml is not released; `release --override` does it.
     """
     from defect_assets.home import default_home
 
     with errors():
         default_home().description()  # before anything is made of a home that is none
-        with _road(allow_unpinned) as road:
+        with open_road(allow_unpinned) as road:
             _walk(road, config or ["C-01"])
 
 
@@ -167,7 +167,7 @@ def cross_validate(
 
     with errors():
         default_home().description()
-        with _road(allow_unpinned) as road:
+        with open_road(allow_unpinned) as road:
             road.take_in()
             show_crossvalidation(road.cross_validate(road.cut(), config, at_once))
 
@@ -188,7 +188,7 @@ def leak_audit(
 
     with errors():
         default_home().description()
-        with _road(allow_unpinned) as road:
+        with open_road(allow_unpinned) as road:
             road.take_in()
             show_leak_audit(road.audit_leak(road.cut(), config))
 
@@ -205,7 +205,7 @@ def dev(
         home.prepare()
         if not (home.dagster / "history").exists():
             # The UI's processes would all make the database at once, and break it.
-            with home.at_work(), _instance(home):
+            with home.at_work(), open_instance(home):
                 pass
     os.chdir(PROJECT)  # where dg looks for the project
     console.print(f"Dagster's UI comes up at http://localhost:{port}")
@@ -284,40 +284,9 @@ def env() -> None:
         print(f"export {name}={shlex.quote(value)}")
 
 
-@contextmanager
-def _road(allow_unpinned: bool = False) -> Iterator[Road]:
-    """Open the road on this home's Dagster instance."""
-    from defect_assets.home import PROJECT, default_home
-
-    home = default_home()
-    os.environ.update(home.environment())
-    # Sleeping, not spinning, threads: the difference is large where cores are shared.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    with console.status("starting"):
-        sys.path.insert(0, str(PROJECT))
-        from defect_assets.automation.road import Blocked
-        from defect_assets.automation.road import Road as Walk
-        from definitions import defs
-
-    narrator = ConsoleNarrator()
-    with home.at_work(), _instance(home) as instance:
-        try:
-            yield Walk(home, defs, instance, narrator, allow_unpinned)
-        except Blocked as blocked:
-            fail(str(blocked))
-        finally:
-            narrator.stop()
-
-
-def _instance(home: Home) -> DagsterInstance:
-    """Open the home's Dagster instance; where there is none yet, make it."""
-    import dagster as dg
-
-    home.prepare()
-    return dg.DagsterInstance.from_config(str(home.dagster))
-
-
 def _walk(road: Road, configs: list[str]) -> None:
+    from defect_assets.registry.releasing import GatesFailed
+
     road.take_in()
     dataset = road.cut()
     for config in configs:
@@ -331,7 +300,11 @@ def _walk(road: Road, configs: list[str]) -> None:
             soft_wrap=True,
         )
         return
-    release = road.release(dataset, configs[0])
+    try:
+        release = road.release(dataset, configs[0])
+    except GatesFailed as refused:
+        page = road.home.report(dataset, configs[0]) / "report.html"
+        fail(f"{refused}\nreport  {page}")
     if road.materialized == 0:
         console.print("[bold green]All is up to date:[/] nothing was computed.")
     summarize(road.home, release)

@@ -20,6 +20,16 @@ console = Console(highlight=False)
 
 
 @contextmanager
+def aside() -> Iterator[None]:
+    """Tell of what happens on stderr, where stdout is for values."""
+    console.stderr = True
+    try:
+        yield
+    finally:
+        console.stderr = False
+
+
+@contextmanager
 def bar(title: str, unit: str = "") -> Iterator[Callable[[int, int], None]]:
     """Show how far a long work is, with the time left; yield whom to tell: done, of how many.
 

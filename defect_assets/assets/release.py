@@ -1,5 +1,8 @@
 """Releases and what is served of them."""
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
 import dagster as dg
 
 from defect_assets.assets.dataset import NO_PARTITIONS
@@ -14,24 +17,35 @@ from defect_assets.assets.publishing import (
     result_of,
     rounded,
 )
+from defect_assets.dataset.version import Version
+from defect_assets.errors import UserError
 from defect_assets.home import PROJECT
 from defect_assets.partitions import releases
 from defect_assets.registry.code import code_version
+from defect_assets.registry.documents import TEMPLATES
+from defect_assets.registry.gates import GateResult
 from defect_assets.registry.packaging import SERVICE_FILES
 from defect_assets.resources import HomeResource
 from defect_assets.store import Store
+
+if TYPE_CHECKING:
+    from defect_assets.registry.releases import Release
 
 SERVICE = PROJECT / "bento"
 """The service's folder."""
 
 
 class ReleaseConfig(dg.Config):
-    """Which experiment to release. A release that exists needs none."""
+    """What to release, as the partition's version. A release that exists needs nothing of it."""
 
     dataset: str = ""
     """E.g. DS-1.1.0; by default the experiment that was evaluated last."""
     config: str = ""
     """E.g. C-01."""
+    override: str = ""
+    """Why to release it though gates fail; recorded with who says so."""
+    notes: str = ""
+    """What people should know of the release."""
 
 
 @dg.asset(
@@ -42,39 +56,86 @@ class ReleaseConfig(dg.Config):
         dg.AssetDep(trained_model, partition_mapping=NO_PARTITIONS),
         dg.AssetDep(evaluation_report, partition_mapping=NO_PARTITIONS),
     ],
-    code_version=code_version("registry.releases"),
+    code_version=code_version("registry.releasing", files=TEMPLATES),
 )
 def model_release(
     context: dg.AssetExecutionContext, home: HomeResource, config: ReleaseConfig
 ) -> dg.MaterializeResult:
-    """An evaluated model under a version, for good, with a note."""
+    """An evaluated model under a version, for good: it passed its gates, or someone said why not.
+
+    The version must be one that the changes since the release before allow.
+    """
     from defect_assets.registry import releases as registry
 
     store = home.open().store()
-    try:
-        release = registry.find_release(store, context.partition_key)
-        digest = store.content(f"{registry.REF}{context.partition_key}")
-        if release is None or digest is None:
-            dataset, config_id = _experiment(store, config)
-            release = registry.release(store, context.partition_key, dataset, config_id)
-            digest = store.objects.put_json(release.model_dump(mode="json"))
-    except (registry.ReleaseRefused, ValueError) as error:
-        raise refuse(error) from error
+    release_id = context.partition_key
+    release = registry.find_release(store, release_id)
+    if release is None:
+        release, details = _release(store, release_id, config)
+        digest = store.objects.put_json(release.model_dump(mode="json"))
+    else:
+        record = store.record(f"{registry.REF}{release_id}")
+        assert record is not None
+        digest, details = record.content, record.details
     record = record_of(
         context,
         digest,
         parents={"trained_model": release.bundle, "evaluation_report": release.report},
+        details=details,
     )
     store.publish_once(ref_of(record), record)
-    return result_of(
-        record,
-        {
-            "model": release.bundle,
-            "dataset": release.dataset,
-            "config": release.config,
-            "test Dice": rounded(release.metrics.dice),
-            "note": dg.MetadataValue.md(release.note),
-        },
+    metadata: dict[str, Any] = {
+        "model": release.bundle,
+        "dataset": release.dataset,
+        "config": release.config,
+        "test Dice": rounded(release.metrics.dice),
+    }
+    if gates := details.get("gates"):
+        metadata["gates"] = _gates_table([GateResult.model_validate(gate) for gate in gates])
+    if override := details.get("override"):
+        metadata["released though it failed"] = "{by}: {reason}".format(**override)
+    if note := registry.read_documents(store, release_id).get(registry.NOTE):
+        metadata["note"] = dg.MetadataValue.md(note.decode())
+    return result_of(record, metadata)
+
+
+def _release(
+    store: Store, release_id: str, config: ReleaseConfig
+) -> tuple["Release", dict[str, Any]]:
+    """Return a new release, and what its record tells."""
+    from defect_assets.registry.candidates import last_evaluated
+    from defect_assets.registry.releasing import GatesFailed, propose
+
+    if bool(config.dataset) != bool(config.config):
+        raise refuse("give both dataset and config, or neither")
+    try:
+        version = Version.parse(release_id)
+        dataset, config_id = (
+            (config.dataset, config.config) if config.dataset else last_evaluated(store)
+        )
+        proposal = propose(store, PROJECT, dataset, config_id, version, config.notes)
+        override = proposal.admit(config.override, PROJECT)
+    except GatesFailed as error:
+        raise refuse(error, gates=_gates_table(error.results)) from error
+    except (UserError, ValueError) as error:
+        raise refuse(error) from error
+    return proposal.release, proposal.details(store, override)
+
+
+def _gates_table(results: Iterable[GateResult]) -> dg.TableMetadataValue:
+    return dg.MetadataValue.table(
+        [
+            dg.TableRecord({"gate": r.gate, "passed": r.passed, "found": r.why, "mend": r.mend})
+            for r in results
+        ],
+        schema=dg.TableSchema(
+            [
+                dg.TableColumn("gate"),
+                dg.TableColumn("passed", type="bool"),
+                dg.TableColumn("found"),
+                dg.TableColumn("mend"),
+            ]
+        ),
     )
 
 
@@ -122,20 +183,3 @@ def defect_bento(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Ma
             "containerize": f"BENTOML_HOME={place.bentoml} bentoml containerize {tag}",
         },
     )
-
-
-def _experiment(store: Store, config: ReleaseConfig) -> tuple[str, str]:
-    """Return the experiment that is asked for, or the one that was evaluated last."""
-    if config.dataset and config.config:
-        return config.dataset, config.config
-    if config.dataset or config.config:
-        raise ValueError("give both dataset and config, or neither")
-    evaluated = [
-        (record.created_at, name.removeprefix("reports/").split("/"))
-        for name in store.refs.names("reports/")
-        if (record := store.record(name))
-    ]
-    if not evaluated:
-        raise ValueError("nothing was evaluated yet: materialize evaluation_report first")
-    dataset, config_id = max(evaluated)[1]
-    return dataset, config_id

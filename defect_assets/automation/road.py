@@ -19,14 +19,15 @@ from defect_assets.dataset.batch import named_batches
 from defect_assets.dataset.cut import CutRefused, pending
 from defect_assets.dataset.delivery import deliveries
 from defect_assets.dataset.snapshot import latest_version, versions
+from defect_assets.dataset.version import Bump
 from defect_assets.evaluation.crossvalidation import CrossValidation, read_crossvalidation
 from defect_assets.evaluation.leak_audit import LeakAudit
-from defect_assets.home import Home, HomeError
+from defect_assets.home import PROJECT, Home, HomeError
 from defect_assets.partitions import batches, datasets, experiment_key, published_as, releases
 from defect_assets.registry.packaging import bento_folder
 from defect_assets.registry.pinning import why_unpinned
-from defect_assets.registry.releases import Release, find_release, next_release
-from defect_assets.registry.releases import releases as all_releases
+from defect_assets.registry.releases import Release, find_release, released_as
+from defect_assets.registry.releasing import propose
 from defect_assets.settings import SettingsError
 
 
@@ -158,20 +159,44 @@ class Road:
         """Return why an experiment's model cannot be released; none: it is pinned."""
         return why_unpinned(self.home.store().record(f"experiments/{dataset}/{config}"))
 
-    def release(self, dataset: str, config: str) -> Release:
-        """Release an experiment, unless this very model is released already, and pack it."""
+    def release(
+        self,
+        dataset: str,
+        config: str,
+        override: str = "",
+        bump: Bump | None = None,
+        notes: str = "",
+    ) -> Release:
+        """Release an experiment, unless this very model is released already, and pack it.
+
+        Parameters
+        ----------
+        dataset, config
+            The experiment.
+        override
+            Why to release it though gates fail; empty: not to.
+        bump
+            The number to raise; by default what the rule says.
+        notes
+            What people should know of the release.
+
+        Raises
+        ------
+        GatesFailed
+            If it does not pass its gates.
+        ReleaseRefused, SettingsError
+            If there is nothing to release, or nothing to go by.
+        """
         store = self.home.store()
-        # The same model on a corrected test split is another release: its scores differ.
-        bundle = store.content(f"experiments/{dataset}/{config}")
-        report = store.content(f"reports/{dataset}/{config}")
-        past = [r.id for r in all_releases(store) if (r.bundle, r.report) == (bundle, report)]
-        name = past[-1] if past else next_release(store)
+        past = released_as(store, dataset, config)
+        run = {"dataset": dataset, "config": config, "override": override, "notes": notes}
+        if past is None:
+            # Before Dagster is told of a version that there will not be.
+            proposal = propose(store, PROJECT, dataset, config, bump, notes)
+            proposal.admit(override, PROJECT)
+        name = past.id if past else proposal.release.id
         self._register(releases, [name])
-        self._refresh(
-            "model_release",
-            name,
-            {"ops": {"model_release": {"config": {"dataset": dataset, "config": config}}}},
-        )
+        self._refresh("model_release", name, {"ops": {"model_release": {"config": run}}})
         released = find_release(store, name)
         assert released is not None
         if bento_folder(self.home.bentoml, released).is_dir():

@@ -14,6 +14,7 @@ from defect_assets.console import console
 if TYPE_CHECKING:
     from defect_assets.registry.comparing import Compared
     from defect_assets.registry.differences import Differences
+    from defect_assets.registry.triage import Triage
 
 _NAMES = "A release (v0.2.0), a channel (production) or an experiment (DS-1.1.0/C-01)."
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -96,6 +97,115 @@ def leaderboard(as_json: AsJson = False) -> None:
         console.print(f"[yellow]{experiment} is not evaluated as it stands now[/]")
 
 
+def triage(
+    good: Annotated[str, typer.Argument(help=_NAMES)],
+    bad: Annotated[str, typer.Argument(help="The one that is worse.")],
+    as_json: AsJson = False,
+) -> None:
+    """Find out what made a model worse: data, configuration, code or environment.
+
+    Swaps what differs, one factor at a time, trains the models in between that are not there yet,
+    holds all against the same test, and says which factor carries how much of the change. An
+    interrupted triage goes on where it stopped.
+    """
+    from defect_assets.home import PROJECT, default_home
+    from defect_assets.registry.subjects import find_subject
+    from defect_assets.registry.triage import triage as look
+    from defect_assets.registry.workshop import Workshop
+
+    def say(text: str) -> None:
+        told.update(f"[dim]{escape(text)}[/]")
+        if not console.is_terminal and not as_json:
+            console.print(f"    {escape(text)}", soft_wrap=True)
+
+    with errors():
+        home = default_home()
+        store = home.store()
+        workshop = Workshop(store, home.url, PROJECT, home.fitted, home.root / "triage")
+        one, other = find_subject(store, good), find_subject(store, bad)
+        with console.status("comparing") as told:
+            found = look(store, one, other, PROJECT, workshop, say)
+    if as_json:
+        typer.echo(found.model_dump_json(indent=2))
+    else:
+        _show_triage(found)
+
+
+def _show_triage(found: Triage) -> None:
+    from defect_assets.registry.triage import SCORE, Labels
+
+    dice = found.attributions[Labels.GOOD][SCORE]
+    console.print(f"[bold]{escape(found.good)} → {escape(found.bad)}[/]")
+    _show_differences(found.differences)
+    before, after = found.reported.before, found.reported.after
+    console.print(
+        f"\nDice as reported, each on its own test: {_number(before)} → {_number(after)}\n"
+        f"Dice of both on the same [bold]{found.images}[/] images of {found.parts} parts, by the "
+        f"labels of {escape(found.good)}: {_number(dice.good)} → {_number(dice.bad)}, "
+        f"{_signed(dice.change)}{_bounds(dice.interval)}",
+        soft_wrap=True,
+    )
+    if found.left_out:
+        console.print(f"[dim]left out: {found.left_out} images that not both can be tested on[/]")
+    for combination in found.combinations:
+        if combination.trained or combination.why_not:
+            how = combination.why_not or f"trained in {combination.seconds:.0f} s"
+            mixed = f"{' and '.join(combination.bad)} of {found.bad}, the rest of {found.good}"
+            console.print(f"[dim]{escape(f'{mixed}: {how}')}[/]", soft_wrap=True)
+    _show_shares(found)
+    named = f"[bold red]{found.cause}[/]" if found.cause else "[bold]no single cause[/]"
+    console.print(f"\n{named}: {escape(found.reason)}", soft_wrap=True)
+    for suspect in found.suspects:
+        console.print(f"  {escape(str(suspect))}", soft_wrap=True)
+        if suspect.samples:
+            _lines([", ".join(suspect.samples[:12]) + (" …" if suspect.samples[12:] else "")])
+    if found.suspects:
+        datasets = [name.partition(" ")[0] for name in found.experiments]
+        console.print(
+            f"[dim]look at them: defect-assets diff {' '.join(datasets)} --html changes.html[/]",
+            soft_wrap=True,
+        )
+    console.print(
+        "[dim]A share is what the score changes when the factor is swapped, averaged over "
+        f"{found.orders[0]} of {found.orders[1]} orders of swapping; the intervals are of the test "
+        "parts. Each model was trained once: another seed would give somewhat other shares.[/]",
+        soft_wrap=True,
+    )
+
+
+def _show_shares(found: Triage) -> None:
+    """Print what each factor carries, of the Dice by each set of labels, and of other scores."""
+    from rich.table import Table
+
+    from defect_assets.registry.triage import SCORE, Labels
+
+    by_good = found.attributions[Labels.GOOD]
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("factor")
+    for name in ("share of the change (95 %)", "alone", "mended"):
+        table.add_column(name, justify="right")
+    for factor, share in by_good[SCORE].shares.items():
+        table.add_row(
+            f"[bold]{factor}[/]",
+            f"{_signed(share.share)}{_bounds(share.interval)}",
+            _signed(share.alone),
+            _signed(-share.undone if share.undone is not None else None),
+        )
+    console.print(table)
+    others = {labels: found.attributions[labels][SCORE] for labels in found.attributions}
+    scores = ("macro_dice", "region_recall", "false_alarms", "escapes", "image_auroc")
+    rows = {f"Dice, {labels}": a for labels, a in others.items() if labels is not Labels.GOOD}
+    rows |= {name.replace("_", " "): by_good[name] for name in scores if name in by_good}
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("also")
+    for column in ("change", *by_good[SCORE].shares):
+        table.add_column(str(column), justify="right")
+    for title, attribution in rows.items():
+        cells = (_signed(share.share) for share in attribution.shares.values())
+        table.add_row(title, _signed(attribution.change), *cells)
+    console.print(table)
+
+
 def _show(compared: Compared) -> None:
     from rich.table import Table
 
@@ -171,6 +281,14 @@ def _lines(lines: list[str]) -> None:
         console.print(f"[dim]{'':<12}{escape(line)}[/]", soft_wrap=True)
     if len(lines) > shown:
         console.print(f"[dim]{'':<12}and {len(lines) - shown} more: --json lists them[/]")
+
+
+def _signed(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.3f}"
+
+
+def _bounds(interval: tuple[float, float] | None) -> str:
+    return f" ({interval[0]:+.3f} to {interval[1]:+.3f})" if interval else ""
 
 
 def _number(value: float | None) -> str:

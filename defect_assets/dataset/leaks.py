@@ -58,6 +58,26 @@ def leaks(store: Store, split: Split) -> Leaks:
     )
 
 
+def describe(torn: Leaks) -> tuple[str, str]:
+    """Say what is wrong with a split, and how to mend it; both are empty where nothing is."""
+    wrong = [f"the group {group} is in several parts" for group in torn.groups]
+    wrong += [f"{' and '.join(same)} are the same image" for same in torn.images]
+    wrong += [f"{a} looks like {b} ({alike:.2f})" for a, b, alike in torn.near_duplicates]
+    more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+    mend = ""
+    if torn.near_duplicates:
+        mend = (
+            "Give what shows one part one group in a delivery with groups.csv, or let it be "
+            "joined by `groups: {near_duplicates: {}}` in the dataset's description; if different "
+            "parts look alike, say `groups: {near_duplicates: off}` there. Then cut a new version"
+        )
+    elif torn.images:
+        mend = "Remove all of them but one in a delivery. Then cut a new version"
+    elif torn.groups:
+        mend = "Split the dataset anew, and train on that"
+    return "; ".join(wrong[:3]) + more, mend
+
+
 def _torn(rows: pa.Table, thing: str, places: list[str]) -> list[tuple[str, list[str]]]:
     """Return the values of a column that are in several parts, and their samples."""
     found = rows.group_by(thing).aggregate([(name, "count_distinct") for name in places])

@@ -5,7 +5,8 @@ for both, so the difference is surer than either score (paired cluster bootstrap
 Tibshirani 1993, section 8.3; Davison and Hinkley 1997, section 3.8).
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
@@ -108,25 +109,61 @@ def compare_tables(
 def _scores(
     one: pd.DataFrame, other: pd.DataFrame, classes: list[str], resamples: int, seed: int
 ) -> dict[str, PairedScore]:
-    codes, weights = draw(other["group"], resamples, seed)
-    once = np.ones((1, weights.shape[1]), weights.dtype)
-    measured = [resampled(table, codes, once, classes) for table in (one, other)]
-    drawn = [resampled(table, codes, weights, classes) for table in (one, other)]
+    before, after = measure_together([one, other], classes, resamples, seed)
     found = {}
-    for name in measured[0]:
-        before, after = (_number(scores[name][0]) for scores in measured)
-        difference = after - before if before is not None and after is not None else None
-        bounds = interval(drawn[1][name] - drawn[0][name]) if difference is not None else None
+    for name in before.scores:
+        difference = after.scores[name] - before.scores[name]
+        bounds = interval(after.resampled[name] - before.resampled[name])
         parts = _differing_parts(name, one, other, classes)
         found[name] = PairedScore(
-            before=before,
-            after=after,
-            difference=difference,
-            interval=bounds,
+            before=number(before.scores[name]),
+            after=number(after.scores[name]),
+            difference=number(difference),
+            interval=bounds if np.isfinite(difference) else None,
             parts=parts,
             verdict=verdict(name, bounds, parts),
         )
     return found
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The scores of some images, and of resamples of the parts that they show."""
+
+    scores: dict[str, float]
+    """By name; not a number where there is nothing to measure."""
+    resampled: dict[str, np.ndarray]
+    """Float of shape (resamples,); in each place of the same draw for all that is measured
+    together."""
+
+
+def measure_together(
+    tables: Sequence[pd.DataFrame],
+    classes: Sequence[str],
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> list[Measured]:
+    """Measure several models on the same images.
+
+    Parameters
+    ----------
+    tables
+        One row per image, from `defect_assets.evaluation.metrics.count_image`; the same samples
+        and parts in the same order.
+    classes
+        The classes of defect that all tell apart.
+    resamples, seed
+        See `defect_assets.evaluation.bootstrap.draw`; the draws are the same for all.
+    """
+    codes, weights = draw(tables[0]["group"], resamples, seed)
+    once = np.ones((1, weights.shape[1]), weights.dtype)
+    return [
+        Measured(
+            {k: float(v[0]) for k, v in resampled(t, codes, once, list(classes)).items()},
+            resampled(t, codes, weights, list(classes)),
+        )
+        for t in tables
+    ]
 
 
 def verdict(score: str, interval: tuple[float, float] | None, parts: int) -> Verdict:
@@ -141,10 +178,15 @@ def verdict(score: str, interval: tuple[float, float] | None, parts: int) -> Ver
     parts
         On how many parts the two models differ; see `MIN_PARTS`.
     """
-    if interval is None or parts < MIN_PARTS or interval[0] <= 0 <= interval[1]:
+    if interval is None or parts < MIN_PARTS or not excludes_zero(interval):
         return Verdict.NO_EVIDENCE
     rose = interval[0] > 0
     return Verdict.BETTER if rose != (score in LOWER_IS_BETTER) else Verdict.WORSE
+
+
+def excludes_zero(interval: tuple[float, float] | None) -> bool:
+    """Tell whether there is an interval, and zero is not in it."""
+    return interval is not None and not interval[0] <= 0 <= interval[1]
 
 
 def _differing_parts(score: str, one: pd.DataFrame, other: pd.DataFrame, classes: list[str]) -> int:
@@ -168,5 +210,6 @@ def _differing_parts(score: str, one: pd.DataFrame, other: pd.DataFrame, classes
     return int(other.loc[measured & differ, "group"].nunique())
 
 
-def _number(value: float) -> float | None:
+def number(value: float) -> float | None:
+    """Return a score, or None where it is not a number."""
     return float(value) if np.isfinite(value) else None

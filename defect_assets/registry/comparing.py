@@ -8,9 +8,6 @@ import jinja2
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from defect_assets.dataset.samples import samples_of
-from defect_assets.dataset.snapshot import Snapshot, read_snapshot
-from defect_assets.dataset.split import read_split
 from defect_assets.errors import UserError
 from defect_assets.evaluation.comparison import Comparison, PairedScore, compare_tables
 from defect_assets.evaluation.metrics import ANY
@@ -24,6 +21,7 @@ from defect_assets.registry.subjects import (
     find_evaluation,
     find_subject,
 )
+from defect_assets.registry.tested import CommonTest, common_test
 from defect_assets.store import Digest, Store
 
 PAGE_TEMPLATE = Path(__file__).with_name("comparing.html.j2")
@@ -77,12 +75,12 @@ def compare(store: Store, a: Subject, b: Subject, project: Path) -> Compared:
     classes = [name for name in classes_in(before) if name in classes_in(after)]
     warnings = _warnings(a, b, told)
     but: dict[str, Collection[str]] = {}
-    if told.data.splits.before and told.data.splits.after and told.data.splits.differs:
-        common = set(before["sample"]) & set(after["sample"])
-        relabelled = common & (_relabelled(store, told) | _of_other_size(before, after))
-        seen = common & _seen(store, told)
-        but = {"the label changed": relabelled, "one of them was trained on the part": seen}
-        warnings += _data_warnings(relabelled, seen, store, told)
+    splits = told.data.splits
+    if splits.before and splits.after and splits.differs:
+        common = common_test(store, splits.before, splits.after)
+        relabelled = common.relabelled | (common.samples & _of_other_size(before, after))
+        but = {"the label changed": relabelled, "one of them was trained on the part": common.seen}
+        warnings += _test_warnings(common, len(relabelled))
     try:
         comparison = compare_tables(before, after, classes, but)
     except KeyError as error:
@@ -128,8 +126,12 @@ def reference_for(store: Store, dataset: str, config: str) -> Subject | None:
 
 def read_counts(store: Store, report: Digest) -> pd.DataFrame:
     """Return the counts of each image of a report."""
-    data = store.objects.get(store.objects.get_json(report)[IMAGES])
-    return pd.read_csv(io.BytesIO(data), dtype=_TEXT, keep_default_na=False, na_values=[""])
+    return read_table(store.objects.get(store.objects.get_json(report)[IMAGES]))
+
+
+def read_table(csv: bytes) -> pd.DataFrame:
+    """Return the counts of images, one row each, as they were written."""
+    return pd.read_csv(io.BytesIO(csv), dtype=_TEXT, keep_default_na=False, na_values=[""])
 
 
 def read_report(store: Store, digest: Digest) -> Report:
@@ -225,47 +227,20 @@ def _warnings(a: Subject, b: Subject, told: Differences) -> list[str]:
     return warnings
 
 
-def _data_warnings(
-    relabelled: set[str], seen: set[str], store: Store, told: Differences
-) -> list[str]:
-    warnings = []
-    if relabelled:
-        warnings.append(
-            f"{_images(len(relabelled))} that both were tested on had another label then: left out"
-        )
-    if seen:
-        warnings.append(
-            f"{_images(len(seen))} that both were tested on show parts of which one of them was "
-            "trained on others: left out"
-        )
-    one, other = (_parts(store, d) for d in (told.data.splits.before, told.data.splits.after))
-    for tested, trained, who in ((one, other, "first"), (other, one, "second")):
-        count = sum(
-            part == "test" and sample in trained and trained[sample][0] != "test"
-            for sample, (part, _) in tested.items()
-        )
-        if count:
-            rival = "second" if who == "first" else "first"
-            warnings.append(
-                f"the {rival} was trained on {_images(count)} that the {who} was tested on: "
-                "left out"
-            )
-    return warnings
+def _test_warnings(common: CommonTest, relabelled: int) -> list[str]:
+    told = {
+        "{} that both were tested on had another label, or were others, then": relabelled,
+        "{} that both were tested on show parts of which one of them was trained on others": len(
+            common.seen
+        ),
+        "the second was trained on {} that the first was tested on": common.trained_by_second,
+        "the first was trained on {} that the second was tested on": common.trained_by_first,
+    }
+    return [f"{text.format(_images(n))}: left out" for text, n in told.items() if n]
 
 
 def _images(count: int) -> str:
     return f"{count} image" if count == 1 else f"{count} images"
-
-
-def _relabelled(store: Store, told: Differences) -> set[str]:
-    """Return the samples whose label is another one in the second snapshot."""
-    labels = []
-    for digest in (told.data.snapshots.before, told.data.snapshots.after):
-        snapshot: Snapshot = read_snapshot(store, digest)
-        table = samples_of(store, snapshot.batches, ("sample", "class", "mask", "image"))
-        labels.append({row["sample"]: row for row in table.to_pylist()})
-    old, new = labels
-    return {sample for sample, row in old.items() if new.get(sample, row) != row}
 
 
 def _of_other_size(before: pd.DataFrame, after: pd.DataFrame) -> set[str]:
@@ -275,24 +250,3 @@ def _of_other_size(before: pd.DataFrame, after: pd.DataFrame) -> set[str]:
         for t in (before, after)
     )
     return {sample for sample, area in one.items() if other.get(sample, area) != area}
-
-
-def _seen(store: Store, told: Differences) -> set[str]:
-    """Return the samples of parts that one of the two was trained or validated on.
-
-    A sample that both tested was trained on by neither; but another of what is its part for one of
-    them may have been by the other.
-    """
-    one, other = (_parts(store, d) for d in (told.data.splits.before, told.data.splits.after))
-    seen: set[str] = set()
-    for groups, trained in ((one, other), (other, one)):
-        parts = {groups[s][1] for s, (part, _) in trained.items() if part != "test" and s in groups}
-        seen |= {sample for sample, (_, group) in groups.items() if group in parts}
-    return seen
-
-
-def _parts(store: Store, split: Digest) -> dict[str, tuple[str, str]]:
-    """Return the part of the split and the physical part of each sample."""
-    rows = store.objects.get_table(read_split(store, split).rows, ["sample", "part", "group"])
-    columns = (rows[name].to_pylist() for name in ("sample", "part", "group"))
-    return {sample: (part, group) for sample, part, group in zip(*columns, strict=True)}

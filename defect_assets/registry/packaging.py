@@ -1,13 +1,13 @@
 """Packing a release as a bento: the service, the inference code, the model, exact requirements."""
 
-import json
 import os
 import shutil
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from defect_assets.registry.releases import Release
+from defect_assets.registry.release_bundle import bundle_files
+from defect_assets.registry.releases import NOTE, Release
 from defect_assets.store import Digest, Store
 from defect_assets.store.objects import write_tree
 
@@ -29,8 +29,7 @@ def stage(store: Store, release: Release, service: Path, folder: Path) -> Digest
     service
         The folder with `SERVICE_FILES`.
     folder
-        Gets ``source`` (what the bento is built from) and ``model`` (the bundle and
-        ``release.json``).
+        Gets ``source`` (what the bento is built from) and ``model`` (the release's bundle).
 
     Returns
     -------
@@ -50,18 +49,7 @@ def stage(store: Store, release: Release, service: Path, folder: Path) -> Digest
         shutil.copy(service / name, source)
     (source / "MODEL").write_text(tag(release) + "\n")
 
-    write_tree(store.objects.get_tree(release.bundle), model)
-    (model / "release.json").write_text(
-        json.dumps(
-            {
-                "release": release.id,
-                "digest": release.bundle,
-                "dataset": release.dataset,
-                "config": release.config,
-            },
-            indent=1,
-        )
-    )
+    write_tree(bundle_files(store, release), model)
     return store.objects.put_tree(
         {
             path.relative_to(folder).as_posix(): path.read_bytes()
@@ -103,6 +91,7 @@ def build(staged: Path, digest: Digest, release: Release, bentoml_home: Path) ->
         bentoml.delete(name)
     with suppress(bentoml.exceptions.NotFound):
         bentoml.models.delete(name)
+    note = staged / "model" / NOTE
     with bentoml.models.create(name, labels=labels) as model:
         shutil.copytree(staged / "model", model.path, dirs_exist_ok=True)
     bentoml.build(
@@ -110,7 +99,7 @@ def build(staged: Path, digest: Digest, release: Release, bentoml_home: Path) ->
         name=NAME,
         version=release.id,
         labels=labels,
-        description=release.note,
+        description=note.read_text() if note.exists() else "",
         build_ctx=str(staged / "source"),
         include=["service.py", "MODEL", "defect_assets/**/*.py"],
         python={"requirements_txt": "./requirements.lock", "lock_packages": False},

@@ -13,10 +13,12 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from defect_assets.assets import clearance, environment, experiment
+from defect_assets.assets import clearance, environment, experiment, release
+from defect_assets.automation import road
 from defect_assets.automation.road import Blocked, Road
 from defect_assets.automation.staleness import why_stale
 from defect_assets.dataset.split import read_split
+from defect_assets.dataset.version import Bump
 from defect_assets.evaluation.crossvalidation import read_crossvalidation
 from defect_assets.evaluation.leak_audit import LeakAudit
 from defect_assets.evaluation.metrics import summarize
@@ -25,6 +27,7 @@ from defect_assets.evaluation.trial import TrialResult
 from defect_assets.home import Home
 from defect_assets.partitions import experiment_key, published_as
 from defect_assets.registry.pinning import why_unpinned
+from defect_assets.registry.releasing import GatesFailed
 from defect_assets.store import Store
 from defect_assets.store.leases import signature
 from defect_assets.store.reservations import reserve
@@ -58,12 +61,14 @@ def configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = project / "configs"
     folder.mkdir(parents=True)
     (folder / "C-01.yaml").write_text(yaml.safe_dump(CONFIG))
+    (folder / "gates.yaml").write_text(yaml.safe_dump({"no_leaks": True}))
     for name in ("pyproject.toml", "requirements.lock", "defect_assets/__init__.py"):
         (project / name).parent.mkdir(exist_ok=True)
         shutil.copy(PROJECT / name, project / name)
     commit_all(project)
     monkeypatch.setattr(environment, "CONFIGS", folder)
-    monkeypatch.setattr(clearance, "PROJECT", project)
+    for module in (clearance, release, road):
+        monkeypatch.setattr(module, "PROJECT", project)
     return folder
 
 
@@ -276,6 +281,7 @@ def test_what_is_not_pinned_is_not_trained_unless_to_explore(
         [reason] = why_unpinned(store.record(name))
         assert "stray.py" in reason
     said = failure(platform.materialize("model_release", "v0.1.0")).description
+    assert "Nobody can override: provenance pinned" in said
     assert "trained unpinned, which is never released" in said
     assert "stray.py" in said
 
@@ -505,6 +511,49 @@ def test_what_was_tried_unpinned_is_trained_anew_for_a_pinned_cross_validation(
     assert [trial.bundle for trial in tried[5:]] == [None] * 5
     assert why_unpinned(store.record(name)) == []
     assert store.content(name) == explored
+
+
+def test_what_fails_a_gate_is_released_for_a_reason_or_not_at_all(
+    platform: Platform, configs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_COMMITTER_NAME", "Ann")
+    monkeypatch.setenv("GIT_COMMITTER_EMAIL", "ann@example.com")
+    gates = {"floors": {"dice": 0.999}, "no_leaks": True, "no_class_worse_than_production": True}
+    (configs / "gates.yaml").write_text(yaml.safe_dump(gates))
+    commit_all(configs.parent)
+    store = platform.prepare()
+    for asset in ("trained_model", "evaluation_report"):
+        assert platform.materialize(asset, EXPERIMENT).success, asset
+    said = failure(platform.materialize("model_release", "v0.1.0"))
+    assert "it fails 1 of 4 gates" in said.description
+    assert "launchpad override: why" in said.description
+    rows = [record.data for record in said.metadata["gates"].value.records]
+    assert [row["gate"] for row in rows if not row["passed"]] == ["Dice"]
+    assert len(rows) == 4
+
+    walk = Road(platform.home, defs, platform.instance, Silent())
+    with pytest.raises(GatesFailed, match="it fails 1 of 4 gates"):
+        walk.release("DS-1.0.0", "C-01", bump=Bump.MAJOR)
+    assert platform.instance.get_dynamic_partitions("release") == ["v0.1.0"]
+    assert list(store.refs.names("releases/")) == []
+    too_high = failure(platform.materialize("model_release", "v3.0.0", {"override": "x"}))
+    assert "the next version is v0.1.0" in too_high.description
+
+    result = platform.materialize("model_release", "v0.1.0", {"override": "to try the line"})
+    assert result.success
+    [event] = result.asset_materializations_for_node("model_release")
+    who = "Ann <ann@example.com>: to try the line"
+    assert event.metadata["released though it failed"].value == who
+    assert "**Released though it failed gates**" in str(event.metadata["note"].value)
+    record = store.record("releases/v0.1.0")
+    assert record is not None
+    assert record.details["override"]["reason"] == "to try the line"
+
+    # What is released stays so, whatever the gates say by then.
+    walk.release("DS-1.0.0", "C-01")
+    assert store.record("releases/v0.1.0") == record
+    assert platform.materialize("model_release", "v0.1.0").success
+    assert store.record("releases/v0.1.0") == record
 
 
 @pytest.mark.slow

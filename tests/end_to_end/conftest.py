@@ -148,6 +148,8 @@ def copy_checkout(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Chec
             else:
                 shutil.copy(source, root / name)
         checkout = Checkout(root)
+        # A small network for a moment is not what the shipped gates ask for.
+        (root / "configs" / "gates.yaml").write_text(yaml.safe_dump({"no_leaks": True}))
         checkout.configure(
             steps=500, input={"height": 64, "width": 64}, architecture={"widths": [8, 16, 32]}
         )

@@ -16,7 +16,7 @@ from defect_assets.evaluation.comparison import (
     verdict,
 )
 from defect_assets.evaluation.metrics import ANY, summarize
-from tests.evaluation.test_bootstrap import CLASSES, _table
+from tests.evaluation.test_bootstrap import CLASSES, make_table
 
 SCORES = ["dice", "macro_dice", "region_recall", "image_auroc", "false_alarms", "escapes"]
 
@@ -37,7 +37,7 @@ def _worse(table: pd.DataFrame, samples: pd.Series, share: float = 0.5) -> pd.Da
 
 @given(st.integers(0, 500), st.integers(2, 15))
 def test_a_model_is_not_better_than_itself(seed: int, groups: int) -> None:
-    table = _table(seed, groups)
+    table = make_table(seed, groups)
     compared = _compare(table, table.sample(frac=1, random_state=seed), 200)
     assert (compared.images, compared.parts, compared.left_out) == (len(table), groups, {})
     for score in compared.scores.values():
@@ -48,7 +48,7 @@ def test_a_model_is_not_better_than_itself(seed: int, groups: int) -> None:
 
 @given(st.integers(0, 500), st.integers(3, 15))
 def test_the_other_way_round_is_the_opposite(seed: int, groups: int) -> None:
-    one, other = _table(seed, groups), _table(seed + 1, groups)
+    one, other = make_table(seed, groups), make_table(seed + 1, groups)
     forth, back = _compare(one, other, 300).scores, _compare(other, one, 300).scores
     assert forth.keys() == back.keys()
     for name, score in forth.items():
@@ -60,7 +60,7 @@ def test_the_other_way_round_is_the_opposite(seed: int, groups: int) -> None:
 
 
 def test_scores_are_those_of_the_common_images() -> None:
-    one, other = _table(0, 12), _worse(_table(0, 12), pd.Series(True, range(36)))
+    one, other = make_table(0, 12), _worse(make_table(0, 12), pd.Series(True, range(36)))
     common = set(one["sample"][6:30])
     compared = _compare(one[:30], other[6:])
     assert compared.images == len(common)
@@ -75,7 +75,7 @@ def test_scores_are_those_of_the_common_images() -> None:
 
 
 def test_differences_are_resampled_with_the_same_draws() -> None:
-    one, other = _table(0, 12), _table(1, 12)
+    one, other = make_table(0, 12), make_table(1, 12)
     found = _compare(one, other, 100).scores["dice"]
     names = sorted(one["group"].unique())
     rng = np.random.default_rng(0)
@@ -102,7 +102,7 @@ def test_differences_are_resampled_with_the_same_draws() -> None:
 
 def test_a_pair_tells_what_two_intervals_do_not() -> None:
     """Each part a little worse: the scores' intervals overlap, the difference's excludes zero."""
-    table = _table(0, 60)
+    table = make_table(0, 60)
     worse = _worse(table, pd.Series(True, table.index), 0.05)
     own = [intervals(t, CLASSES, 500)["dice"] for t in (table, worse)]
     assert own[1][1] > own[0][0]
@@ -113,7 +113,7 @@ def test_a_pair_tells_what_two_intervals_do_not() -> None:
 
 
 def test_few_parts_are_no_evidence_however_large_the_difference() -> None:
-    table = _table(0, 60)
+    table = make_table(0, 60)
     defective = table["regions"] > 0
     names = sorted(table.loc[defective, "group"].unique())
     for count, expected in [(MIN_PARTS - 1, Verdict.NO_EVIDENCE), (MIN_PARTS, Verdict.WORSE)]:
@@ -133,7 +133,7 @@ def test_of_some_scores_less_is_better(score: str) -> None:
 
 
 def test_fewer_alarms_and_escapes_are_better() -> None:
-    table = _table(0, 60)
+    table = make_table(0, 60)
     alarmed = table.assign(verdict="ng")
     silent = table.assign(verdict="ok")
     scores = _compare(alarmed, silent).scores
@@ -142,7 +142,7 @@ def test_fewer_alarms_and_escapes_are_better() -> None:
 
 
 def test_what_is_to_be_left_out_is_and_said() -> None:
-    table = _table(0, 12)
+    table = make_table(0, 12)
     gone = list(table["sample"][:4])
     compared = compare_tables(table, table, CLASSES, {"relabelled": gone, "seen": gone[2:]}, 50)
     assert compared.images == len(table) - 4
@@ -150,13 +150,13 @@ def test_what_is_to_be_left_out_is_and_said() -> None:
 
 
 def test_nothing_in_common_is_no_score() -> None:
-    one, other = _table(0, 6), _table(0, 6)
+    one, other = make_table(0, 6), make_table(0, 6)
     other["sample"] = "other-" + other["sample"]
     compared = _compare(one, other)
     assert (compared.images, compared.parts, compared.scores) == (0, 0, {})
 
 
 def test_what_is_one_part_for_the_second_is_one_part() -> None:
-    one, other = _table(0, 12), _table(0, 12)
+    one, other = make_table(0, 12), make_table(0, 12)
     other["group"] = "the same"
     assert _compare(one, other).parts == 1

@@ -1,4 +1,4 @@
-"""A small home with two versions of the data."""
+"""What the tests of the registry share: small datasets, and a checkout with gates."""
 
 import shutil
 from pathlib import Path
@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from defect_assets.home import Home
+from defect_assets.store import Store
+from tests.experiments import LENIENT, new_home, small_dataset, write_gates
 from tests.small import cut, deliver, home_of, ingest, mask, plain
 
 SAMPLES = 120
@@ -31,3 +33,16 @@ def versions(_versions: Path, tmp_path: Path) -> Home:
     """A home with DS-1.0.0, and DS-1.0.1 in which the delivery ``fix`` relabelled some samples."""
     shutil.copytree(_versions, tmp_path / "home", copy_function=shutil.copyfile)
     return Home(tmp_path / "home")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A committed checkout whose gates a model can hardly fail."""
+    write_gates(tmp_path / "checkout", **LENIENT)
+    return tmp_path / "checkout"
+
+
+@pytest.fixture
+def dataset(tmp_path: Path, store: Store) -> str:
+    """DS-1.0.0, split."""
+    return small_dataset(new_home(tmp_path / "home"), store)

@@ -11,11 +11,15 @@ from defect_assets.dataset.snapshot import find_snapshot
 from defect_assets.dataset.split import read_part, read_split, split_snapshot
 from defect_assets.evaluation.metrics import count_image, summarize
 from defect_assets.evaluation.report import IMAGES, PAGE, REPORT, Report
+from defect_assets.inference.architecture import Architecture
+from defect_assets.inference.bundle import SPEC, WEIGHTS, BundleSpec
 from defect_assets.inference.postprocessing import Analysis, Postprocessing
+from defect_assets.inference.preprocessing import Preprocessing
 from defect_assets.registry.releases import Release
 from defect_assets.registry.subjects import Subject, find_subject
 from defect_assets.store import Digest, Record, Store, digest_of
 from defect_assets.training.config import TrainingConfig
+from tests.small import DESCRIPTION
 
 Answer = Callable[[LabelledImage], np.ndarray]
 """What a made-up model makes of an image: its mask."""
@@ -66,6 +70,17 @@ def counts(store: Store, digest: Digest, answer: Answer) -> pd.DataFrame:
     return pd.DataFrame([count_image(i, analysis(answer(i)), names) for i in images])
 
 
+def bundle_of(weights: bytes) -> dict[str, bytes]:
+    """Return the files of a bundle that no detector could load."""
+    spec = BundleSpec(
+        architecture=Architecture(),
+        preprocessing=Preprocessing(),
+        postprocessing=Postprocessing(),
+        class_map=DESCRIPTION.class_map,
+    )
+    return {SPEC: spec.model_dump_json().encode(), WEIGHTS: weights}
+
+
 def experiment(
     store: Store,
     dataset: str,
@@ -84,7 +99,7 @@ def experiment(
         "training_config": store.objects.put_json(values.model_dump(mode="json")),
         "python_environment": store.objects.put_json(environment),
     }
-    bundle = store.objects.put_tree({"model.safetensors": weights})
+    bundle = store.objects.put_tree(bundle_of(weights))
     fields = {"code_version": "one", "parents": parents, **model}
     partition = f"{config}|{dataset}"
     store.publish(

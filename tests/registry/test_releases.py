@@ -5,119 +5,45 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from defect_assets.evaluation.metrics import summarize
-from defect_assets.evaluation.report import REPORT, Report
 from defect_assets.home import PROJECT
 from defect_assets.inference.bundle import check_bundle
 from defect_assets.inference.detector import Detector
 from defect_assets.registry.packaging import rebuild, stage
-from defect_assets.registry.releases import (
-    Release,
-    ReleaseRefused,
-    find_release,
-    next_release,
-    release,
-    releases,
-)
+from defect_assets.registry.release_bundle import MANIFEST, bundle_files
+from defect_assets.registry.releases import Release, find_release, read_documents, releases
 from defect_assets.store import Digest, Record, Store
-from tests.evaluation.test_metrics import NAMES, _table
-from tests.inference.test_detector import untrained_bundle
+from tests.experiments import Made, publish_experiment
+from tests.registry.releasing import publish_release as publish_judged
 from tests.releases import publish_release
 
-ONES = np.ones((5, 6), np.uint8)
 
-
-def _experiment(
-    store: Store,
-    dataset: str = "DS-1.0.0",
-    evaluated: bool = True,
-    truth: np.ndarray = ONES,
-) -> Digest:
-    bundle = store.objects.put_tree(untrained_bundle())
-    store.publish(f"experiments/{dataset}/C-01", Record(asset="x", content=bundle))
-    if evaluated:
-        report = Report(
-            dataset=dataset,
-            config="C-01",
-            bundle=bundle,
-            split="0" * 64,
-            postprocessing={"threshold": 0.5},  # type: ignore[arg-type]
-            test=summarize(_table([(truth, truth)]), NAMES.values()),
-        )
-        tree = store.objects.put_tree({REPORT: report.model_dump_json().encode()})
-        store.publish(f"reports/{dataset}/C-01", Record(asset="x", content=tree))
-    return bundle
-
-
-def _publish(store: Store, made: Release) -> Release:
-    content = store.objects.put_json(made.model_dump(mode="json"))
-    store.publish_once(f"releases/{made.id}", Record(asset="model_release", content=content))
-    return made
-
-
-def test_releases_are_numbered_one_after_the_other(store: Store) -> None:
-    bundle = _experiment(store)
-    assert next_release(store) == "v0.1.0"
-    first = _publish(store, release(store, "v0.1.0", "DS-1.0.0", "C-01"))
-    assert first.bundle == bundle
-    assert next_release(store) == "v0.2.0"
-    second = _publish(store, release(store, "v0.10.0", "DS-1.0.0", "C-01"))
-    assert releases(store) == [first, second]
-    assert find_release(store, "v0.1.0") == first
+def test_releases_are_listed_by_their_numbers(store: Store) -> None:
+    for version in ("v0.10.0", "v0.2.0", "v0.9.1"):
+        publish_release(store, version)
+    assert [release.id for release in releases(store)] == ["v0.2.0", "v0.9.1", "v0.10.0"]
+    assert find_release(store, "v0.2.0") == releases(store)[0]
     assert find_release(store, "v9.9.9") is None
-    with pytest.raises(ReleaseRefused, match=r"the next version is v0\.11\.0"):
-        release(store, "v0.2.0", "DS-1.0.0", "C-01")
 
 
-def test_what_was_not_evaluated_is_not_released(store: Store) -> None:
-    with pytest.raises(ReleaseRefused, match="materialize trained_model first"):
-        release(store, "v0.1.0", "DS-1.0.0", "C-01")
-    _experiment(store, evaluated=False)
-    with pytest.raises(ReleaseRefused, match="materialize evaluation_report first"):
-        release(store, "v0.1.0", "DS-1.0.0", "C-01")
-
-
-def test_what_was_trained_again_since_is_not_released(store: Store) -> None:
-    _experiment(store)
-    other = store.objects.put_tree({"model.safetensors": b"other"})
-    store.publish("experiments/DS-1.0.0/C-01", Record(asset="x", content=other))
-    with pytest.raises(ReleaseRefused, match="trained again since"):
-        release(store, "v0.1.0", "DS-1.0.0", "C-01")
-
-
-def test_what_was_trained_unpinned_is_not_released_until_it_is_trained_anew(store: Store) -> None:
-    bundle = _experiment(store)
-    model, report = "experiments/DS-1.0.0/C-01", "reports/DS-1.0.0/C-01"
-    evaluation = store.content(report) or ""
-    unpinned = {"details": {"unpinned": ["not committed: a.py"]}}
-    store.publish(model, Record(asset="x", content=bundle, **unpinned))
-    store.publish(report, Record(asset="x", content=evaluation, **unpinned))
-    with pytest.raises(ReleaseRefused, match=r"trained unpinned, .*a\.py.*it trains anew"):
-        release(store, "v0.1.0", "DS-1.0.0", "C-01")
-    store.publish(model, Record(asset="x", content=bundle))
-    with pytest.raises(ReleaseRefused, match="materialize evaluation_report first"):
-        release(store, "v0.1.0", "DS-1.0.0", "C-01")
-    store.publish(report, Record(asset="x", content=evaluation))
-    assert release(store, "v0.1.0", "DS-1.0.0", "C-01").bundle == bundle
-
-
-def test_a_test_without_a_defect_is_no_evidence(store: Store) -> None:
-    _experiment(store, truth=np.zeros((5, 6), np.uint8))
-    with pytest.raises(ReleaseRefused, match="without a single defect"):
-        release(store, "v0.1.0", "DS-1.0.0", "C-01")
-
-
-def test_the_note_says_what_it_was_made_of_and_how_good_it_is(store: Store) -> None:
-    _experiment(store)
-    note = release(store, "v0.1.0", "DS-1.0.0", "C-01").note
-    assert "DS-1.0.0 with C-01" in note
-    assert "1 images of 1 parts (no groups given): Dice 1.000" in note
+def test_a_release_from_before_there_were_gates_is_one(store: Store) -> None:
+    publish_release(store, "v0.1.0")
+    old = store.objects.get_json(store.content("releases/v0.1.0") or "")
+    for field in ("intervals", "gates", "previous", "notes"):
+        del old[field]
+    store.publish_once("releases/v0.0.9", Record(asset="x", content=store.objects.put_json(old)))
+    assert find_release(store, "v0.0.9") == find_release(store, "v0.1.0")
+    assert read_documents(store, "v0.0.9") == {}
+    made = find_release(store, "v0.0.9")
+    assert made is not None
+    assert MANIFEST in bundle_files(store, made)
 
 
 @pytest.fixture
-def staged(store: Store, tmp_path: Path) -> tuple[Path, Digest, Release]:
-    _experiment(store)
-    made = release(store, "v0.1.0", "DS-1.0.0", "C-01")
+def staged(
+    store: Store, project: Path, dataset: str, tmp_path: Path
+) -> tuple[Path, Digest, Release]:
+    publish_experiment(store, Made())
+    made = publish_judged(store, project)
     folder = tmp_path / "staged"
     return folder, stage(store, made, PROJECT / "bento", folder), made
 
@@ -126,6 +52,8 @@ def test_the_staged_model_is_the_released_bundle(staged: tuple[Path, Digest, Rel
     folder, _, made = staged
     check_bundle(folder / "model", made.bundle)
     Detector.load(folder / "model").analyze(np.zeros((40, 50), np.uint8))
+    for name in ("RELEASE.md", "MODEL_CARD.md", "metrics.json", MANIFEST):
+        assert (folder / "model" / name).stat().st_size
 
 
 def test_the_same_release_gives_the_same_bento(

@@ -1,0 +1,51 @@
+"""Opening the road for a command: Dagster's definitions and instance, and someone who tells."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from defect_assets.commands.errors import fail
+from defect_assets.console import ConsoleNarrator, console
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
+
+    from defect_assets.automation.road import Road
+    from defect_assets.home import Home
+
+
+@contextmanager
+def open_road(allow_unpinned: bool = False) -> Iterator[Road]:
+    """Open the road on this home's Dagster instance."""
+    from defect_assets.home import PROJECT, default_home
+
+    home = default_home()
+    os.environ.update(home.environment())
+    # Sleeping, not spinning, threads: the difference is large where cores are shared.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    with console.status("starting"):
+        sys.path.insert(0, str(PROJECT))
+        from defect_assets.automation.road import Blocked
+        from defect_assets.automation.road import Road as Walk
+        from definitions import defs
+
+    narrator = ConsoleNarrator()
+    with home.at_work(), open_instance(home) as instance:
+        try:
+            yield Walk(home, defs, instance, narrator, allow_unpinned)
+        except Blocked as blocked:
+            fail(str(blocked))
+        finally:
+            narrator.stop()
+
+
+def open_instance(home: Home) -> DagsterInstance:
+    """Open the home's Dagster instance; where there is none yet, make it."""
+    import dagster as dg
+
+    home.prepare()
+    return dg.DagsterInstance.from_config(str(home.dagster))
