@@ -6,13 +6,9 @@ models are tested on the test split by the evaluation of today, and must agree w
 """
 
 import json
-import os
 import shutil
-import signal
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +17,7 @@ from defect_assets.dataset.split import read_part, read_split
 from defect_assets.errors import UserError
 from defect_assets.inference.bundle import HISTORY, WEIGHTS, bundle_digest, read_spec
 from defect_assets.registry import retraining
+from defect_assets.registry.elsewhere import ScriptFailed, run_script
 from defect_assets.registry.environment import Environment
 from defect_assets.registry.pinning import why_unpinned
 from defect_assets.registry.releases import Release, find_release, releases
@@ -213,38 +210,16 @@ def _retrain(
 
 
 def _run(python: Path, code: Path, folder: Path, say: Callable[[str], None]) -> None:
-    """Run the script with the code in a folder, and pass on what it says; end it if we end."""
-    variables = {k: v for k, v in os.environ.items() if k != "VIRTUAL_ENV"}
-    with (folder / "errors.txt").open("w+") as errors:
-        # -P: what lies beside the script, as code.py, must not hide what others import.
-        process = subprocess.Popen(
-            [python, "-P", retraining.__file__, folder],
-            cwd=code,
-            env={**variables, "PYTHONPATH": str(code)},
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            start_new_session=True,  # with all processes that it starts
-        )
-        try:
-            assert process.stdout is not None
-            for line in process.stdout:
-                say(line.strip())
-            status = process.wait()
-        finally:
-            if process.poll() is None:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-        if status:
-            errors.seek(0)
-            said = "\n".join(errors.read().strip().splitlines()[-_REASON:])
-            if status == retraining.TOO_OLD:
-                raise NotReproducible(
-                    "the code of its commit lacks something that is needed to train it from here: "
-                    f"check the commit out, and train there. It says:\n{said}"
-                )
-            raise NotReproducible(f"the training failed, which says:\n{said}")
+    try:
+        run_script(python, Path(retraining.__file__), code, folder, say)
+    except ScriptFailed as error:
+        said = "\n".join(error.said[-_REASON:])
+        if error.status == retraining.TOO_OLD:
+            raise NotReproducible(
+                "the code of its commit lacks something that is needed to train it from here: "
+                f"check the commit out, and train there. It says:\n{said}"
+            ) from error
+        raise NotReproducible(f"the training failed, which says:\n{said}") from error
 
 
 def _environments(recorded: Environment, found: retraining.Found) -> Iterator[Compared]:
