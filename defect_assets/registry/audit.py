@@ -272,9 +272,14 @@ def _tested_apart(store: Store, looked_at: list[Release]) -> Answer:
         if wrong:
             evidence.missing.append(f"{release.id}, {split.dataset}: {wrong}; {mend}")
         else:
+            compared = (
+                f"{found.compared} images were compared for near-duplicates"
+                if found.compared
+                else "its description says not to look for near-duplicates"
+            )
             evidence.proof.append(
                 f"{release.id}: no part and no image of {split.dataset} is in two places of its "
-                f"split; {found.compared} images were compared for near-duplicates"
+                f"split; {compared}"
             )
     return Answer(
         question=question,
