@@ -28,7 +28,7 @@ run: venv  ## Take the deliveries in the inbox the whole road
 dev: venv  ## Open Dagster's UI
 	$(VENV)/bin/defect-assets dev
 
-serve: venv  ## Serve the newest release
+serve: venv  ## Serve what is in production, or else the newest release
 	$(VENV)/bin/defect-assets serve
 
 test: venv  ## Run the tests that take minutes at most

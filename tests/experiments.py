@@ -140,16 +140,11 @@ def images(store: Store, split: Split, made: Made) -> pd.DataFrame:
         wrong = made.missed.get(truth.class_name, 0)
         # Every so many, evenly.
         is_wrong = int((nth + 1) * wrong) > int(nth * wrong)
-        rows.append(count(truth, _analysis(truth, is_wrong, made.found), _CLASSES))
+        rows.append(count_image(truth, _analysis(truth, is_wrong, made.found), _CLASSES))
     return pd.DataFrame(rows)
 
 
 _CLASSES = {1: "Crack", 2: "Hole"}
-
-
-def count(truth: LabelledImage, analysis: Analysis, class_map: dict[int, str]) -> dict[str, Any]:
-    """Count one image, as an evaluation does."""
-    return count_image(truth, analysis, class_map)
 
 
 def _analysis(truth: LabelledImage, is_wrong: bool, found: float) -> Analysis:
