@@ -12,8 +12,10 @@ import typer
 from rich.markup import escape
 
 from defect_assets.commands import channels, data, models, releases, stores, training
+from defect_assets.commands.audit import audit
 from defect_assets.commands.errors import errors, fail
 from defect_assets.commands.imports import deliver_synthetic, imports
+from defect_assets.commands.lineage import lineage
 from defect_assets.commands.roads import open_instance, open_road
 from defect_assets.console import (
     console,
@@ -52,6 +54,8 @@ for command in (
     channels.promote,
     channels.rollback,
     channels.channels,
+    lineage,
+    audit,
     stores.verify,
     stores.gc,
     stores.push,

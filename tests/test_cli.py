@@ -53,6 +53,8 @@ def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                 "promote",
                 "rollback",
                 "channels",
+                "lineage",
+                "audit",
                 "verify",
                 "gc",
                 "push",

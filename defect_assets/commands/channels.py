@@ -49,7 +49,13 @@ def promote(
                 soft_wrap=True,
             )
             return
+        overridden = channels.overridden(store, release)
     console.print(f"[green]✓[/] {channel} leads to [bold]{escape(release)}[/] now")
+    if overridden:
+        console.print(
+            f"[yellow]it failed gates and was let through all the same:[/] {escape(overridden)}",
+            soft_wrap=True,
+        )
 
 
 def rollback(

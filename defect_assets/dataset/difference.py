@@ -39,11 +39,11 @@ def difference(store: Store, before: Sequence[BatchPin], after: Sequence[BatchPi
         common += 1
     later = [*before[common:], *after[common:]]
     if not later:
-        return _compare(*[latest_rows(store, (), _COLUMNS)] * 2)
+        return compare_samples(*[latest_rows(store, (), _COLUMNS)] * 2)
     # To look up what came first is to read it all.
     touched = touched_by(store, later) if common or (before and after) else None
     old, new = (latest_rows(store, pins, _COLUMNS, touched) for pins in (before, after))
-    return _compare(old, new)
+    return compare_samples(old, new)
 
 
 def changelog(
@@ -111,7 +111,14 @@ def carried_by(
     return {s: found[s] for s in changes["sample"].to_pylist() if s in found}
 
 
-def _compare(old: pa.Table, new: pa.Table) -> pa.Table:
+def compare_samples(old: pa.Table, new: pa.Table) -> pa.Table:
+    """Return what differs between two tables of samples, as `difference` does.
+
+    Parameters
+    ----------
+    old, new
+        Columns sample, class, group, image, mask.
+    """
     # Where each new sample stands among the old ones; null: nowhere.
     at = pc.index_in(new["sample"], value_set=old["sample"])
     kept, was = new.filter(pc.is_valid(at)), old.take(at.drop_null())

@@ -111,6 +111,13 @@ def leads_to(store: Store, name: str) -> Release:
     return Release.model_validate(store.objects.get_json(digest))
 
 
+def overridden(store: Store, release: str) -> str:
+    """Return why a release was let through though it failed a gate, and by whom; or nothing."""
+    record = store.record(RELEASES + release)
+    override = record.details.get("override") if record else None
+    return f"{override['reason']} ({override['by']})" if override else ""
+
+
 def promote(
     store: Store, channel: str, release: str, by: str, why: str, expect: str | None = None
 ) -> Move | None:

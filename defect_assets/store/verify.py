@@ -18,7 +18,7 @@ from defect_assets.store.digest import (
     object_digest,
     object_key,
 )
-from defect_assets.store.inventory import Inventory, members_by_pack
+from defect_assets.store.inventory import Inventory, Reached, members_by_pack
 from defect_assets.store.packs import INDEXES, Location, read_index
 from defect_assets.store.refs import REFS
 from defect_assets.store.store import Store
@@ -127,8 +127,22 @@ def missing_or_damaged(
     but
         What is not followed, nor is what only it leads to.
     """
-    inventory = Inventory(store)
-    reached = inventory.reached(names, but)
+    return _wrong(store, Inventory(store).reached(names, but))
+
+
+def look_below(store: Store, digests: Iterable[Digest]) -> tuple[int, list[Damage]]:
+    """Look at all that some contents lead to, themselves included, as `missing_or_damaged` does.
+
+    Returns
+    -------
+    tuple
+        How many objects and tables that is, and what of it is missing or damaged.
+    """
+    reached = Inventory(store).led_to(object_key(digest) for digest in digests)
+    return len(reached.keys), _wrong(store, reached)
+
+
+def _wrong(store: Store, reached: Reached) -> list[Damage]:
     tables = (_check(store, key, {}) for key in reached.keys if key.startswith(TABLES))
     damages = [damage for damage in tables if damage]
     for what, by in reached.missing.items():
