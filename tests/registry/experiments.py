@@ -9,6 +9,7 @@ import pandas as pd
 from defect_assets.dataset.images import LabelledImage
 from defect_assets.dataset.snapshot import find_snapshot
 from defect_assets.dataset.split import read_part, read_split, split_snapshot
+from defect_assets.evaluation.counts import count_image
 from defect_assets.evaluation.metrics import summarize
 from defect_assets.evaluation.report import IMAGES, PAGE, REPORT, Report
 from defect_assets.inference.architecture import Architecture
@@ -19,7 +20,6 @@ from defect_assets.registry.releases import Release
 from defect_assets.registry.subjects import Subject, find_subject
 from defect_assets.store import Digest, Record, Store, digest_of
 from defect_assets.training.config import TrainingConfig
-from tests.experiments import count
 from tests.small import DESCRIPTION
 
 Answer = Callable[[LabelledImage], np.ndarray]
@@ -68,7 +68,7 @@ def counts(store: Store, digest: Digest, answer: Answer) -> pd.DataFrame:
     _, snapshot = find_snapshot(store, held.dataset)
     names = snapshot.description.class_map
     images = read_part(store, held, "test")
-    return pd.DataFrame([count(i, analysis(answer(i)), names) for i in images])
+    return pd.DataFrame([count_image(i, analysis(answer(i)), names) for i in images])
 
 
 def bundle_of(weights: bytes) -> dict[str, bytes]:
