@@ -9,7 +9,8 @@ from playwright.sync_api import Page, sync_playwright
 
 from defect_assets.dataset.description import DatasetDescription
 from defect_assets.dataset.images import LabelledImage
-from defect_assets.evaluation.evaluate import Evaluation, evaluate
+from defect_assets.evaluation.counter import Evaluation
+from defect_assets.evaluation.evaluate import evaluate
 from defect_assets.evaluation.gallery import SIZE
 from defect_assets.evaluation.latency import Latency, LatencyError, measure_latency
 from defect_assets.evaluation.page import render_page
