@@ -150,7 +150,8 @@ def torchmetrics_side(drawn: list[Scene], images: int) -> Iterator[tuple[str, An
         defective = (truth > 0).long()
         pixels.update((found > 0).long(), defective)
         of_classes.update(found.long(), truth.long())
-        calibration.update(probability, defective)
+        # As float32, which it is, it stops counting at 2 ** 24 pixels, and says something else.
+        calibration.update(probability.double(), defective)
         of_images.update(probability.amax(dim=(1, 2)), defective.amax(dim=(1, 2)))
     of_classes.compute()
     scores = {**pixels.compute(), **of_images.compute(), "calibration_error": calibration.compute()}
