@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
 from defect_assets.dataset.description import DatasetDescription
 from defect_assets.dataset.images import LabelledImage
@@ -177,16 +177,17 @@ def test_pictures_enlarge_by_a_click_and_turn_by_the_arrows(page: Page) -> None:
     assert large["width"] > 2 * thumbnail["width"]
     assert viewer.locator("svg").count() == 4
     page.keyboard.press("ArrowRight")
-    assert viewer.locator("p b").inner_text() == second
+    expect(viewer.locator("p b")).to_have_text(second)
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("ArrowLeft")
-    assert viewer.locator("p b").inner_text() == last
+    expect(viewer.locator("p b")).to_have_text(last)
     page.keyboard.press("Escape")
-    assert not viewer.is_visible()
-    page.keyboard.press("Enter")  # what was looked at last has the focus
-    assert viewer.locator("p b").inner_text() == last
+    expect(viewer).to_be_hidden()
+    expect(figures.last.locator("button")).to_be_focused()  # what was looked at last
+    page.keyboard.press("Enter")
+    expect(viewer.locator("p b")).to_have_text(last)
     viewer.locator(".views").click()
-    assert not viewer.is_visible()
+    expect(viewer).to_be_hidden()
 
 
 @pytest.mark.slow
