@@ -121,10 +121,17 @@ def test_a_report_from_before_there_was_more_than_metrics(
 
 
 def test_a_model_is_timed_in_a_process_of_its_own(images: list[LabelledImage]) -> None:
-    found = measure_latency(untrained_bundle(), [image.image for image in images])
+    seen = [image.image for image in images]
+    found = measure_latency(untrained_bundle(), seen)
     assert 0 < found.p50_ms <= found.p95_ms
-    assert 50 < found.peak_memory_mb < 4000
     assert found.threads >= 1
+    if found.peak_memory_mb is None:
+        pytest.skip("this system does not tell a process's memory")
+    assert found.peak_memory_mb > 50
+    large = np.ones(10**9, np.uint8)  # what the caller has in memory is not the model's
+    again = measure_latency(untrained_bundle(), seen)
+    del large
+    assert again.peak_memory_mb == pytest.approx(found.peak_memory_mb, rel=0.1)
     with pytest.raises(LatencyError, match="could not be timed.*holds no bundle|is no bundle"):
         measure_latency({}, [images[0].image])
 
