@@ -40,6 +40,9 @@ def main() -> None:
         shoot(page, report, "evaluation", "test Dice")
         page.goto((HOME / "reports" / "DS-1.1.0-C-01" / "report.html").as_uri())
         save(page, "report")
+        page.locator("#misses + p + .gallery button, #labels + p + .gallery button").first.click()
+        page.wait_for_timeout(500)
+        save(page, "report-enlarged")
 
 
 def changed_masks(folder: Path) -> Path:

@@ -177,7 +177,7 @@ OBSERVED = 4
     owners=OWNERS,
     partitions_def=experiments,
     deps=[trained_model, dataset_split, python_environment],
-    code_version=code_version("evaluation.reporting", files=PAGE_FILES),
+    code_version=code_version("evaluation.evaluate", "evaluation.reporting", files=PAGE_FILES),
 )
 def evaluation_report(
     context: dg.AssetExecutionContext, home: HomeResource

@@ -108,7 +108,7 @@ def by_size(
     Parameters
     ----------
     regions
-        One row per region, from `defect_assets.evaluation.evaluate.evaluate`.
+        One row per region, from `defect_assets.evaluation.counter.Evaluation`.
     groups
         All physical parts, also those without a defect.
     resamples, seed

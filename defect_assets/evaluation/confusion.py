@@ -44,7 +44,7 @@ def confusion(table: pd.DataFrame, regions: pd.DataFrame, class_names: list[str]
     table
         One row per image, from `defect_assets.evaluation.counts.count_image`.
     regions
-        One row per region, from `defect_assets.evaluation.evaluate.evaluate`.
+        One row per region, from `defect_assets.evaluation.counter.Evaluation`.
     class_names
         The classes of defect.
     """

@@ -103,10 +103,10 @@ def _pixels(
 
 def _whole_regions(mask: np.ndarray, other: np.ndarray) -> tuple[int, int]:
     """Return how many connected regions, of whichever class, the other side covers, or not."""
-    if not mask.any():
-        return 0, 0
-    count, labels = cv2.connectedComponents((mask > 0).astype(np.uint8), connectivity=8)
-    areas = np.bincount(labels.ravel(), minlength=count)[1:]
-    covered = np.bincount(labels[other > 0], minlength=count)[1:]
+    inside = mask > 0
+    count, labels = cv2.connectedComponents(inside.astype(np.uint8), connectivity=8)
+    label = labels[inside] - 1
+    areas = np.bincount(label, minlength=count - 1)
+    covered = np.bincount(label, weights=other[inside] > 0, minlength=count - 1)
     found = int((covered / areas >= FOUND).sum())
     return found, count - 1 - found

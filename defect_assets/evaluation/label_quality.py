@@ -21,6 +21,6 @@ def label_quality(truth: np.ndarray, probability: np.ndarray) -> float:
     probability
         float32 of shape (H, W): how probably it is so.
     """
-    given = np.where(truth, probability, 1 - probability).astype(np.float64)
+    given = np.where(truth, probability, 1 - probability)
     weight = np.exp((1 - given) / TEMPERATURE)
-    return float((given * weight).sum() / weight.sum())
+    return float((given * weight).sum(dtype=float) / weight.sum(dtype=float))

@@ -8,7 +8,7 @@ from markupsafe import Markup
 from defect_assets.dataset.description import DatasetDescription
 from defect_assets.evaluation import drawing, plots
 from defect_assets.evaluation.confusion import NOTHING
-from defect_assets.evaluation.evaluate import Evaluation
+from defect_assets.evaluation.counter import Evaluation
 from defect_assets.evaluation.latency import Latency
 from defect_assets.evaluation.report import PAGE_FILES, Report
 

@@ -5,7 +5,7 @@ from defect_assets.evaluation.bootstrap import RESAMPLES, intervals
 from defect_assets.evaluation.calibration import reliability_curve
 from defect_assets.evaluation.conditions import by_condition, by_size
 from defect_assets.evaluation.confusion import confusion
-from defect_assets.evaluation.evaluate import Evaluation
+from defect_assets.evaluation.counter import Evaluation
 from defect_assets.evaluation.metrics import summarize
 from defect_assets.evaluation.page import render_page
 from defect_assets.evaluation.report import IMAGES, PAGE, REGIONS, REPORT, Report

@@ -3,7 +3,7 @@ import pandas as pd
 
 from defect_assets.dataset.images import LabelledImage
 from defect_assets.evaluation.confusion import NOTHING, Verdicts, confusion
-from defect_assets.evaluation.evaluate import Counter
+from defect_assets.evaluation.counter import Counter
 from defect_assets.inference.postprocessing import Analysis
 
 NAMES = {1: "Crack", 2: "Fray"}

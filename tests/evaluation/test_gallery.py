@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from defect_assets.dataset.images import LabelledImage
-from defect_assets.evaluation.evaluate import Counter
+from defect_assets.evaluation.counter import Counter
 from defect_assets.evaluation.gallery import LONGEST, SIZE, Gallery, make_picture
 from defect_assets.evaluation.label_quality import label_quality
 from defect_assets.inference.postprocessing import Postprocessing

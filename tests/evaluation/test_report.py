@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
 from defect_assets.dataset.description import DatasetDescription
 from defect_assets.dataset.images import LabelledImage
-from defect_assets.evaluation.evaluate import Evaluation, evaluate
+from defect_assets.evaluation.counter import Evaluation
+from defect_assets.evaluation.evaluate import evaluate
 from defect_assets.evaluation.gallery import SIZE
 from defect_assets.evaluation.latency import Latency, LatencyError, measure_latency
 from defect_assets.evaluation.page import render_page
@@ -120,10 +121,17 @@ def test_a_report_from_before_there_was_more_than_metrics(
 
 
 def test_a_model_is_timed_in_a_process_of_its_own(images: list[LabelledImage]) -> None:
-    found = measure_latency(untrained_bundle(), [image.image for image in images])
+    seen = [image.image for image in images]
+    found = measure_latency(untrained_bundle(), seen)
     assert 0 < found.p50_ms <= found.p95_ms
-    assert 50 < found.peak_memory_mb < 4000
     assert found.threads >= 1
+    if found.peak_memory_mb is None:
+        pytest.skip("this system does not tell a process's memory")
+    assert found.peak_memory_mb > 50
+    large = np.ones(10**9, np.uint8)  # what the caller has in memory is not the model's
+    again = measure_latency(untrained_bundle(), seen)
+    del large
+    assert again.peak_memory_mb == pytest.approx(found.peak_memory_mb, rel=0.1)
     with pytest.raises(LatencyError, match="could not be timed.*holds no bundle|is no bundle"):
         measure_latency({}, [images[0].image])
 
@@ -176,16 +184,17 @@ def test_pictures_enlarge_by_a_click_and_turn_by_the_arrows(page: Page) -> None:
     assert large["width"] > 2 * thumbnail["width"]
     assert viewer.locator("svg").count() == 4
     page.keyboard.press("ArrowRight")
-    assert viewer.locator("p b").inner_text() == second
+    expect(viewer.locator("p b")).to_have_text(second)
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("ArrowLeft")
-    assert viewer.locator("p b").inner_text() == last
+    expect(viewer.locator("p b")).to_have_text(last)
     page.keyboard.press("Escape")
-    assert not viewer.is_visible()
-    page.keyboard.press("Enter")  # what was looked at last has the focus
-    assert viewer.locator("p b").inner_text() == last
+    expect(viewer).to_be_hidden()
+    expect(figures.last.locator("button")).to_be_focused()  # what was looked at last
+    page.keyboard.press("Enter")
+    expect(viewer.locator("p b")).to_have_text(last)
     viewer.locator(".views").click()
-    assert not viewer.is_visible()
+    expect(viewer).to_be_hidden()
 
 
 @pytest.mark.slow

@@ -84,9 +84,9 @@ def _recall(pairs: list[tuple[np.ndarray, np.ndarray]], threshold: float) -> flo
 @given(
     st.lists(
         st.tuples(
-            # Multiples of 0.02 lie on no border between bins, whichever way they are rounded.
+            # Between the thresholds, so that no rounding decides.
             arrays(np.int64, (8, 8), elements=st.integers(0, 49)).map(
-                lambda steps: ((steps + 0.6) / 50).astype(np.float32)
+                lambda steps: ((4 * steps + 0.5) / 200).astype(np.float32)
             ),
             arrays(np.bool_, (8, 8)),
         ),
