@@ -13,6 +13,7 @@ import yaml
 from defect_assets.dataset.images import LabelledImage
 from defect_assets.dataset.snapshot import find_snapshot
 from defect_assets.dataset.split import Split, read_part, read_split, split_snapshot
+from defect_assets.evaluation.bootstrap import intervals
 from defect_assets.evaluation.counts import count_image
 from defect_assets.evaluation.metrics import summarize
 from defect_assets.evaluation.report import IMAGES, REPORT, Report
@@ -115,6 +116,7 @@ def publish_experiment(store: Store, made: Made) -> None:
         split=split_digest,
         postprocessing=post,
         test=summarize(table, class_map.values()),
+        intervals=intervals(table, class_map.values(), resamples=2000),
     )
     tree = store.objects.put_tree(
         {REPORT: report.model_dump_json().encode(), IMAGES: table.to_csv(index=False).encode()}

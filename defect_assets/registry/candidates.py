@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from defect_assets.errors import UserError
 from defect_assets.evaluation.report import Report
-from defect_assets.registry.comparing import counts_of, read_report
+from defect_assets.registry.comparing import read_report
 from defect_assets.registry.pinning import why_unpinned
 from defect_assets.registry.subjects import REPORTS, Subject
-from defect_assets.store import Digest, Store
+from defect_assets.store import Store
 
 
 class ReleaseRefused(UserError):
@@ -65,7 +65,7 @@ def find_candidate(store: Store, dataset: str, config: str) -> Candidate:
         model,
         evaluation,
         report,
-        intervals_of(store, evaluation.content),
+        report.intervals,
     )
 
 
@@ -86,10 +86,3 @@ def last_evaluated(store: Store) -> tuple[str, str]:
         raise ReleaseRefused("nothing was evaluated yet: materialize evaluation_report first")
     dataset, config = max(evaluated)[1]
     return dataset, config
-
-
-def intervals_of(store: Store, report: Digest) -> dict[str, tuple[float, float]]:
-    """Return the 95 % intervals of a report's scores, by their names."""
-    from defect_assets.evaluation.bootstrap import intervals
-
-    return intervals(counts_of(store, report), read_report(store, report).test.classes)

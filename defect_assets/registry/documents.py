@@ -14,9 +14,8 @@ from pydantic import BaseModel, ConfigDict
 
 from defect_assets.dataset.snapshot import read_snapshot
 from defect_assets.dataset.split import read_split
-from defect_assets.evaluation.counts import ANY
 from defect_assets.evaluation.metrics import Metrics
-from defect_assets.evaluation.overlap import dice
+from defect_assets.evaluation.report import Report
 from defect_assets.inference.bundle import SPEC, BundleSpec
 from defect_assets.registry.candidates import Candidate
 from defect_assets.registry.comparing import counts_of
@@ -65,7 +64,7 @@ def write_documents(
         "changed": numbering.changed,
         "override": override,
         "scores": _scores(test),
-        "caveats": _caveats(test, release.intervals, images),
+        "caveats": _caveats(candidate.report),
         "results": results,
     }
     card = known | _facts(store, candidate, images)
@@ -112,42 +111,36 @@ def _scores(test: Metrics) -> list[tuple[str, str, float | None]]:
     ]
 
 
-def _caveats(
-    test: Metrics, intervals: Mapping[str, tuple[float, float]], images: "pd.DataFrame"
-) -> list[str]:
+def _caveats(report: Report) -> list[str]:
     """Return what a user should know: where the model is weak, and what was hardly tested."""
-    found = []
+    test, found = report.test, []
     measured = {n: s.dice for n, s in test.classes.items() if s.dice is not None}
     if len(measured) > 1:
         worst = min(measured, key=lambda name: measured[name])
         found.append(
             f"Found worst: {worst}, Dice {_shown(measured[worst])} "
-            f"({_interval(intervals.get(f'dice {worst}'))})."
+            f"({_interval(report.intervals.get(f'dice {worst}'))})."
         )
-    exposures = {
-        str(exposure): dice(*(int(rows[f"{k}_{ANY}"].sum()) for k in ("tp", "fp", "fn")))
-        for exposure, rows in images.groupby("exposure")
-        if (rows[f"tp_{ANY}"] + rows[f"fn_{ANY}"]).any()
-    }
-    if len(exposures) > 1:
-        worst = min(exposures, key=lambda name: exposures[name])
-        found.append(f"Worst exposure: {worst}, Dice {_shown(exposures[worst])}.")
+    for condition in sorted({s.condition for s in report.conditions}):
+        slices = [s for s in report.conditions if s.condition == condition]
+        scored = {s.value: dice for s in slices if (dice := s.scores["dice"]) is not None}
+        if len(scored) > 1:
+            worst = min(scored, key=lambda value: scored[value])
+            found.append(f"Worst {condition}: {worst}, Dice {_shown(scored[worst])}.")
     few = [f"{n} ({s.groups})" for n, s in test.classes.items() if 0 < s.groups < FEW_PARTS]
     if few:
         found.append(
             f"Tested on fewer than {FEW_PARTS} parts, so intervals may be too narrow: "
             f"{', '.join(few)}."
         )
-    defective = images[f"tp_{ANY}"] + images[f"fn_{ANY}"] > 0
-    for share, rows, what in (
-        (test.escapes, images[defective], "defective parts was let pass"),
-        (test.false_alarms, images[~defective], "parts with a defect-free image was called ng"),
+    for name, share, what in (
+        ("part_escapes", test.part_escapes, "defective part was let pass"),
+        ("part_false_alarms", test.part_false_alarms, "part without a defect was called ng"),
     ):
-        if share == 0:  # the rule of three: Hanley and Lippman-Hand 1983
-            parts = rows["group"].nunique()
+        if share == 0 and name in report.intervals:
             found.append(
-                f"None of {parts} {what}, which does not say never: "
-                f"up to {min(1, 3 / parts):.0%} would be likely to show none."
+                f"No {what}, which does not say never: up to "
+                f"{report.intervals[name][1]:.0%} would be likely to show none."
             )
     lacking = [name for name in test.classes if name not in measured]
     if lacking:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from defect_assets.evaluation.comparison import Comparison
-from defect_assets.registry.candidates import Candidate, intervals_of
+from defect_assets.registry.candidates import Candidate
 from defect_assets.registry.channels import PRODUCTION
 from defect_assets.registry.channels import REF as CHANNELS
 from defect_assets.registry.comparing import CannotCompare, compare
@@ -40,17 +40,14 @@ def compare_with_production(store: Store, project: Path, candidate: Candidate) -
         if compared.images
         else "no image was tested by both with the same label, so each is taken on its own split"
     )
-    worse = _worse(store, production, candidate, compared)
+    worse = _worse(production, candidate, compared)
     return _result(worse, f"{production.id} is in production; {how}")
 
 
-def _worse(
-    store: Store, production: Release, candidate: Candidate, compared: Comparison
-) -> list[str]:
+def _worse(production: Release, candidate: Candidate, compared: Comparison) -> list[str]:
     """Return what is worse, class by class, in words."""
     found = []
     test = candidate.report.test
-    intervals = production.intervals or intervals_of(store, production.report)
     for name, score in production.metrics.classes.items():
         if score.dice is None:
             continue
@@ -66,7 +63,10 @@ def _worse(
                     f"(difference {low:+.3f} to {high:+.3f})"
                 )
             continue
-        now, low = test.classes[name].dice, intervals.get(f"dice {name}", (score.dice,))[0]
+        now, low = (
+            test.classes[name].dice,
+            production.intervals.get(f"dice {name}", (score.dice,))[0],
+        )
         if now is None:
             found.append(f"{name} was not tested, and is {score.dice:.3f} in production")
         elif now < low:
