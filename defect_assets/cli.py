@@ -16,6 +16,7 @@ from defect_assets.commands.audit import audit
 from defect_assets.commands.errors import errors, fail
 from defect_assets.commands.imports import deliver_synthetic, imports
 from defect_assets.commands.lineage import lineage
+from defect_assets.commands.reproduce import reproduce
 from defect_assets.commands.roads import open_instance, open_road
 from defect_assets.console import (
     console,
@@ -56,6 +57,7 @@ for command in (
     channels.channels,
     lineage,
     audit,
+    reproduce,
     stores.verify,
     stores.gc,
     stores.push,

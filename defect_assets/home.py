@@ -87,6 +87,21 @@ class Home:
         """Curves and pictures of trainings, for TensorBoard."""
         return self.root / "tensorboard"
 
+    @property
+    def reproductions(self) -> Path:
+        """Where releases are made again, by their versions."""
+        return self.root / "reproductions"
+
+    @property
+    def triage(self) -> Path:
+        """Where the trainings of triages keep their state, to go on from."""
+        return self.root / "triage"
+
+    @property
+    def environments(self) -> Path:
+        """Environments that were made from recorded locks; it may be removed at any time."""
+        return self.root / "environments"
+
     def report(self, dataset: str, config: str) -> Path:
         """Return the folder of an experiment's report."""
         return self.reports / f"{dataset}-{config}"

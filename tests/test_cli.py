@@ -55,6 +55,7 @@ def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                 "channels",
                 "lineage",
                 "audit",
+                "reproduce",
                 "verify",
                 "gc",
                 "push",

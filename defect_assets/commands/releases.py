@@ -106,8 +106,8 @@ def bundle(
     `sha256sum --check MANIFEST.sha256` there tells whether all is as it was released.
     """
     from defect_assets.home import default_home
-    from defect_assets.registry.bundling import MANIFEST, write_bundle
     from defect_assets.registry.channels import leads_to
+    from defect_assets.registry.release_bundle import MANIFEST, write_bundle
 
     with errors():
         store = default_home().store()

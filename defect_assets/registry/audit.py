@@ -10,11 +10,11 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
 from defect_assets.dataset.difference import changelog, compare_samples
-from defect_assets.dataset.leaks import leaks
+from defect_assets.dataset.leaks import describe, leaks
 from defect_assets.dataset.samples import latest_rows
 from defect_assets.dataset.snapshot import find_snapshot, latest_version, read_snapshot
 from defect_assets.dataset.split import read_split
-from defect_assets.registry.channels import PRODUCTION, channels, moves
+from defect_assets.registry.channels import PRODUCTION, channels, leads_to, moves
 from defect_assets.registry.channels import overridden as why_overridden
 from defect_assets.registry.checkout import holds_commit
 from defect_assets.registry.environment import Environment
@@ -83,7 +83,7 @@ def audit(
     """
     known = releases(store)
     best, when = _best(store, known, (now or datetime.now(UTC)) - WEEK)
-    present = _in_production(store)
+    present = leads_to(store, PRODUCTION) if PRODUCTION in channels(store) else None
     say("looking for all that releases were made of")
     answers = [
         _rebuild(store, project, f"Can {when} be rebuilt?", best),
@@ -103,11 +103,6 @@ def _best(store: Store, known: list[Release], since: datetime) -> tuple[Release 
     recent = [r for r in known if (record := at[r.id]) and record.created_at >= since]
     best = max(recent or known, key=lambda release: release.metrics.dice or 0, default=None)
     return best, "the best release of the last 7 days" if recent else "the best release"
-
-
-def _in_production(store: Store) -> Release | None:
-    digest = store.content(f"channels/{PRODUCTION}") if PRODUCTION in channels(store) else None
-    return Release.model_validate(store.objects.get_json(digest)) if digest else None
 
 
 def _rebuild(store: Store, project: Path, question: str, release: Release | None) -> Answer:
@@ -273,17 +268,9 @@ def _tested_apart(store: Store, looked_at: list[Release]) -> Answer:
         except (UnknownSubject, Corrupted, NotInStore) as error:
             evidence.missing.append(f"{release.id}: {error}")
             continue
-        torn = (
-            (found.groups, "parts"),
-            (found.images, "images that are the same bit by bit"),
-            (found.near_duplicates, "pairs of near-duplicates"),
-        )
-        what = [f"{len(things)} {kind}" for things, kind in torn if things]
-        if what:
-            evidence.missing.append(
-                f"{release.id}: {' and '.join(what)} are in several parts of the split of "
-                f"{split.dataset}; give them one group"
-            )
+        wrong, mend = describe(found)
+        if wrong:
+            evidence.missing.append(f"{release.id}, {split.dataset}: {wrong}; {mend}")
         else:
             evidence.proof.append(
                 f"{release.id}: no part and no image of {split.dataset} is in two places of its "

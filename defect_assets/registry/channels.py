@@ -15,7 +15,13 @@ from pydantic import BaseModel, ConfigDict
 from defect_assets.errors import UserError
 from defect_assets.inference.bundle import FILES
 from defect_assets.registry.releases import REF as RELEASES
-from defect_assets.registry.releases import Release, find_release, releases
+from defect_assets.registry.releases import (
+    Release,
+    find_release,
+    read_documents,
+    read_release,
+    releases,
+)
 from defect_assets.store import Corrupted, Digest, NotInStore, Record, RefConflict, Store
 
 REF = "channels/"
@@ -108,7 +114,7 @@ def leads_to(store: Store, name: str) -> Release:
         raise ChannelRefused(
             f"there is no release and no channel {name}; known: {', '.join(known) or 'none'}"
         )
-    return Release.model_validate(store.objects.get_json(digest))
+    return read_release(store, digest)
 
 
 def overridden(store: Store, release: str) -> str:
@@ -232,9 +238,10 @@ def _sound(store: Store, release: str, digest: Digest | None = None) -> Digest:
         known = ", ".join(found.id for found in releases(store)) or "none"
         raise ChannelRefused(f"there is no release {release}; known: {known}")
     try:
-        found = Release.model_validate(store.objects.get_json(digest))
+        found = read_release(store, digest)
         lacking = set(FILES) - store.objects.get_tree(found.bundle).keys()
         store.objects.get_tree(found.report)
+        read_documents(store, release)
     except (Corrupted, NotInStore) as error:
         raise ChannelRefused(
             f"{release} is damaged, so nothing can lead to it: {error}. "

@@ -1,5 +1,7 @@
 """Gates: what a model must show before it is released. ``configs/gates.yaml`` says which."""
 
+from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -70,6 +72,17 @@ class GateResult(BaseModel):
     """Whether a model may be released all the same, for a reason that is recorded."""
 
     def __str__(self) -> str:
-        if self.passed:
-            return f"✓ {self.gate}: {self.why}"
-        return f"✗ {self.gate}: {self.why}\n    mend it: {self.mend}"
+        return f"{'✓' if self.passed else '✗'} {self.gate}: {self.why}"
+
+
+def listed(results: Sequence[GateResult]) -> list[str]:
+    """Return how a model did, a line each, and below what failed how to mend it.
+
+    What several in a row have in common to mend is said once.
+    """
+    lines = []
+    for result, following in zip_longest(results, results[1:]):
+        lines.append(str(result))
+        if result.mend and (following is None or following.mend != result.mend):
+            lines.append(f"    mend it: {result.mend}")
+    return lines

@@ -14,6 +14,9 @@ from defect_assets.store import Store
 
 _BETTER = "look at the worst images in the report; deliver more parts like them, or train otherwise"
 
+_ORIGIN = ("dataset_split", "training_config", "python_environment")
+"""What a model's record must lead to, by the names of its parents."""
+
 
 def judge(store: Store, project: Path, gates: Gates, candidate: Candidate) -> list[GateResult]:
     """Look at all that a release is asked for.
@@ -49,6 +52,9 @@ def _pinned(project: Path, candidate: Candidate) -> GateResult:
     if reasons:
         reasons = [f"trained unpinned, which is never released ({'; '.join(reasons)})"]
         mend = "mend that, e.g. commit, then run again without --allow-unpinned: it trains anew"
+    if lacking := [name for name in _ORIGIN if name not in candidate.model.parents]:
+        reasons.append(f"the model's record does not say which {', '.join(lacking)} made it")
+        mend = mend or "train it again: defect-assets run"
     try:
         committed = read_checkout(project).holds(FILE)
     except NoCheckout as error:

@@ -8,7 +8,7 @@ from defect_assets.dataset.version import Bump, Version
 from defect_assets.registry.candidates import Candidate, ReleaseRefused, find_candidate
 from defect_assets.registry.checkout import identity
 from defect_assets.registry.documents import Override, write_documents
-from defect_assets.registry.gates import FILE, GateResult, Gates
+from defect_assets.registry.gates import FILE, GateResult, Gates, listed
 from defect_assets.registry.judgement import judge
 from defect_assets.registry.numbering import Numbering, number
 from defect_assets.registry.releases import DOCUMENTS, Release
@@ -73,7 +73,7 @@ class Proposal:
         lines = [
             f"{self.candidate.experiment} is not released: it fails {len(self.failed)} of "
             f"{len(self.results)} gates",
-            *map(str, self.results),
+            *listed(self.results),
         ]
         if stuck:
             lines.append(f"Nobody can override: {', '.join(r.gate for r in stuck)}.")

@@ -8,8 +8,6 @@ recorded packages.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +22,7 @@ from defect_assets.errors import UserError
 from defect_assets.registry import trial
 from defect_assets.registry.checkout import NoCheckout
 from defect_assets.registry.code import code_version
+from defect_assets.registry.elsewhere import ScriptFailed, run_script
 from defect_assets.registry.recipes import Recipe
 from defect_assets.registry.scratch_environment import EnvironmentFailed, recorded_environment
 from defect_assets.registry.worktrees import UnknownCommit, worktree
@@ -79,15 +78,18 @@ class Workshop:
         The checkout whose repository has the commits.
     fitted
         The folder for images at the network's resolution.
-    scratch
-        The folder for what is kept to go on from: the state of trainings, and environments.
+    states
+        The folder for the state of trainings, to go on from.
+    environments
+        The folder for environments that are made.
     """
 
     store: Store
     url: str
     project: Path
     fitted: Path
-    scratch: Path
+    states: Path
+    environments: Path
 
     def train(self, recipe: Recipe, say: Callable[[str], None]) -> Trained:
         """Train a model; an interrupted training goes on.
@@ -98,7 +100,7 @@ class Workshop:
             If its code or its environment cannot be had, or the code does not know what the
             configuration asks for, or the training diverges.
         """
-        state = self.scratch / recipe.key
+        state = self.states / recipe.key
         task: trial.Training = {
             "store": self.url,
             "split": recipe.split,
@@ -157,8 +159,7 @@ class Workshop:
     def _place(self, recipe: Recipe, say: Callable[[str], None]) -> Iterator[Place]:
         with ExitStack() as stack:
             try:
-                folder = self.scratch / "environments"
-                made = recorded_environment(self.store, recipe.environment, folder, say)
+                made = recorded_environment(self.store, recipe.environment, self.environments, say)
                 if made.differs:
                     differs = ", ".join(f"{n} {b} → {a}" for n, (b, a) in made.differs.items())
                     raise CannotFollow(f"its environment cannot be made here: {differs}")
@@ -195,26 +196,7 @@ def _run(place: Place, folder: Path, task: dict[str, Any], say: Callable[[str], 
         If it fails, with the last that it said.
     """
     (folder / trial.TASK).write_text(json.dumps(task))
-    environment = {k: v for k, v in os.environ.items() if k != "VIRTUAL_ENV"}
-    with (folder / "errors.txt").open("w+") as errors:
-        # -P: what lies beside the script, as code.py, must not hide what others import.
-        process = subprocess.Popen(
-            [place.python, "-P", trial.__file__, str(folder)],
-            cwd=folder,
-            env={**environment, "PYTHONPATH": str(place.code)},
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-        )
-        try:
-            assert process.stdout is not None
-            for line in process.stdout:
-                say(line.strip())
-            failed = process.wait()
-        finally:
-            process.kill()  # of one that has ended, nothing
-            process.wait()
-        if failed:
-            errors.seek(0)
-            said = errors.read().strip().splitlines() or ["nothing"]
-            raise CannotFollow(f"with its own code it fails, which says: {said[-1]}")
+    try:
+        run_script(place.python, Path(trial.__file__), place.code, folder, say)
+    except ScriptFailed as error:
+        raise CannotFollow(f"with its own code it fails, which says: {error}") from error

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+import yaml
 
 from defect_assets.dataset.snapshot import find_snapshot
 from defect_assets.home import Home
@@ -213,3 +214,33 @@ def test_what_was_explored_is_released_once_it_is_committed(
     ]
     assert "v0.2.0" in output
     assert "All is up to date" in checkout.cli("run").stdout
+
+
+def test_what_fails_its_gates_is_trained_once_and_released_for_a_reason(
+    demo: Checkout, copy_checkout: Callable[[], Checkout]
+) -> None:
+    checkout = copy_checkout()
+    shutil.copytree(demo.home, checkout.home)
+    gates = {"floors": {"dice": 0.999}, "no_class_worse_than_production": True}
+    (checkout.root / "configs" / "gates.yaml").write_text(yaml.safe_dump(gates))
+    checkout.cli("promote", "v0.1.0", "production", "--why", "the first one")
+    checkout.configure(steps=40)
+    refused = checkout.cli("run", check=False)
+    assert refused.returncode == 1
+    assert _materialized(refused.stdout)[-1] == "evaluation_report"
+    assert "DS-1.1.0 × C-01 is not released: it fails 2 of 3 gates" in refused.stderr
+    assert "✗ Dice: 0." in refused.stderr
+    assert "✗ no class worse than production: " in refused.stderr
+    assert "report.html" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    again = checkout.cli("run", check=False)
+    assert again.returncode == 1
+    assert _materialized(again.stdout) == []
+
+    released = checkout.cli("release", "--override", "the line waits for it").stdout
+    assert _materialized(released) == ["model_release", "defect_bento"]
+    assert "the line waits for it" in released
+    assert "All is up to date" in checkout.cli("run").stdout
+    checkout.cli("bundle", "v0.2.0", "--to", str(checkout.root / "out"))
+    check = ["sha256sum", "--check", "--quiet", "MANIFEST.sha256"]
+    subprocess.run(check, cwd=checkout.root / "out", check=True)

@@ -109,6 +109,18 @@ def test_what_is_not_pinned_never_passes(store: Store, project: Path, dataset: s
         proposal.admit("the line waits for it", project)
 
 
+def test_a_model_of_unknown_origin_never_passes(store: Store, project: Path, dataset: str) -> None:
+    publish_experiment(store, GOOD)
+    name = f"experiments/{dataset}/C-01"
+    model = store.record(name)
+    assert model is not None
+    parents = {k: v for k, v in model.parents.items() if k != "python_environment"}
+    store.publish(name, model.model_copy(update={"parents": parents}))
+    [failed] = propose(store, project, dataset, "C-01").failed
+    assert failed.why == "the model's record does not say which python_environment made it"
+    assert not failed.waivable
+
+
 def test_gates_count_once_they_are_committed(store: Store, project: Path, dataset: str) -> None:
     publish_experiment(store, GOOD)
     path = project / "configs" / "gates.yaml"

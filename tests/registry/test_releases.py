@@ -8,8 +8,8 @@ import pytest
 from defect_assets.home import PROJECT
 from defect_assets.inference.bundle import check_bundle
 from defect_assets.inference.detector import Detector
-from defect_assets.registry.bundling import MANIFEST, bundle_files
 from defect_assets.registry.packaging import rebuild, stage
+from defect_assets.registry.release_bundle import MANIFEST, bundle_files
 from defect_assets.registry.releases import Release, find_release, read_documents, releases
 from defect_assets.store import Digest, Record, Store
 from tests.experiments import Made, publish_experiment
