@@ -285,7 +285,7 @@ def _lines(lines: list[str]) -> None:
 
 
 def _signed(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.3f}"
+    return "–" if value is None else f"{round(value, 3) + 0.0:+.3f}"
 
 
 def _bounds(interval: tuple[float, float] | None) -> str:

@@ -12,10 +12,11 @@ from defect_assets.errors import UserError
 from defect_assets.evaluation.comparison import Comparison, PairedScore, compare_tables
 from defect_assets.evaluation.counts import ANY
 from defect_assets.evaluation.report import IMAGES, REPORT, Report
+from defect_assets.registry.channels import PRODUCTION
+from defect_assets.registry.channels import REF as CHANNELS
 from defect_assets.registry.differences import Differences, differences
 from defect_assets.registry.pinning import why_unpinned
 from defect_assets.registry.subjects import (
-    CHANNELS,
     REPORTS,
     Subject,
     find_evaluation,
@@ -25,8 +26,6 @@ from defect_assets.registry.tested import CommonTest, common_test
 from defect_assets.store import Digest, Store
 
 PAGE_TEMPLATE = Path(__file__).with_name("comparing.html.j2")
-PRODUCTION = "production"
-"""The channel that a new evaluation is compared with."""
 MAIN = (
     "dice",
     "macro_dice",

@@ -110,7 +110,7 @@ def _standing(store: Store, subject: Subject, test: str, versions: list[str]) ->
 
 
 def _interval(store: Store, subject: Subject) -> tuple[float, float] | None:
-    """Return the interval of the Dice of a report that says none; None where it counts too little."""
+    """Return the interval of the Dice where the report says none, if it counts enough for it."""
     counts = read_counts(store, subject.evaluation.content)
     try:
         return intervals(counts, classes_in(counts)).get("dice")

@@ -277,7 +277,7 @@ def _tested(store: Store, bundle: Path, digest: Digest) -> dict[str, float | Non
     split = read_split(store, digest)
     description = read_snapshot(store, split.snapshot).description
     detector = Detector.load(bundle)
-    table, _ = evaluate(detector, read_part(store, split, "test"), description)
+    table = evaluate(detector, read_part(store, split, "test"), description).images
     return summarize(table, detector.spec.class_map.values()).model_dump(include=set(SCORES))
 
 
