@@ -93,6 +93,11 @@ class Home:
         return self.root / "reproductions"
 
     @property
+    def triage(self) -> Path:
+        """Where the trainings of triages keep their state, to go on from."""
+        return self.root / "triage"
+
+    @property
     def environments(self) -> Path:
         """Environments that were made from recorded locks; it may be removed at any time."""
         return self.root / "environments"

@@ -121,7 +121,8 @@ def triage(
     with errors():
         home = default_home()
         store = home.store()
-        workshop = Workshop(store, home.url, PROJECT, home.fitted, home.root / "triage")
+        places = (home.fitted, home.triage, home.environments)
+        workshop = Workshop(store, home.url, PROJECT, *places)
         one, other = find_subject(store, good), find_subject(store, bad)
         with console.status("comparing") as told:
             found = look(store, one, other, PROJECT, workshop, say)
@@ -177,6 +178,7 @@ def _show_shares(found: Triage) -> None:
     """Print what each factor carries, of the Dice by each set of labels, and of other scores."""
     from rich.table import Table
 
+    from defect_assets.registry.comparing import MAIN, titled
     from defect_assets.registry.triage import SCORE, Labels
 
     by_good = found.attributions[Labels.GOOD]
@@ -193,9 +195,8 @@ def _show_shares(found: Triage) -> None:
         )
     console.print(table)
     others = {labels: found.attributions[labels][SCORE] for labels in found.attributions}
-    scores = ("macro_dice", "region_recall", "false_alarms", "escapes", "image_auroc")
     rows = {f"Dice, {labels}": a for labels, a in others.items() if labels is not Labels.GOOD}
-    rows |= {name.replace("_", " "): by_good[name] for name in scores if name in by_good}
+    rows |= {titled(name): by_good[name] for name in MAIN[1:] if name in by_good}
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("also")
     for column in ("change", *by_good[SCORE].shares):
@@ -209,7 +210,7 @@ def _show_shares(found: Triage) -> None:
 def _show(compared: Compared) -> None:
     from rich.table import Table
 
-    from defect_assets.registry.comparing import shown
+    from defect_assets.registry.comparing import main_scores, shown
 
     one, other = compared.experiments
     console.print(
@@ -230,7 +231,7 @@ def _show(compared: Compared) -> None:
         for name in (compared.before, compared.after, "difference (95 %)", "parts"):
             table.add_column(escape(name), justify="right")
         table.add_column("verdict")
-        for name, score in comparison.scores.items():
+        for name, score in main_scores(comparison).items():
             cells = shown(name, score)
             *plain, verdict = cells.values()
             table.add_row(*map(escape, plain), f"[{_COLORS[verdict]}]{verdict}[/]")
@@ -284,7 +285,7 @@ def _lines(lines: list[str]) -> None:
 
 
 def _signed(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.3f}"
+    return "–" if value is None else f"{round(value, 3) + 0.0:+.3f}"
 
 
 def _bounds(interval: tuple[float, float] | None) -> str:

@@ -118,7 +118,7 @@ def _scores(
     for name in before.scores:
         difference = after.scores[name] - before.scores[name]
         interval = percentiles(after.resampled[name] - before.resampled[name])
-        parts = _differing_parts(name, one, other, classes)
+        parts = differing_parts(name, one, other, classes)
         found[name] = PairedScore(
             before=number(before.scores[name]),
             after=number(after.scores[name]),
@@ -191,10 +191,22 @@ def excludes_zero(interval: tuple[float, float] | None) -> bool:
     return interval is not None and not interval[0] <= 0 <= interval[1]
 
 
-def _differing_parts(score: str, one: pd.DataFrame, other: pd.DataFrame, classes: list[str]) -> int:
-    """Return on how many parts that a score measures the two models do not do the same."""
+def differing_parts(
+    score: str, one: pd.DataFrame, other: pd.DataFrame, classes: Sequence[str]
+) -> int:
+    """Return on how many parts that a score measures two models do not do the same.
+
+    Parameters
+    ----------
+    score
+        The score's name.
+    one, other
+        See `measure_together`; what is defective is as the second says.
+    classes
+        The classes of defect.
+    """
     if score == "macro_dice":  # as sure as its rarest class
-        counts = [_differing_parts(f"dice {name}", one, other, classes) for name in classes]
+        counts = [differing_parts(f"dice {name}", one, other, classes) for name in classes]
         return min((count for count in counts if count), default=0)
     kind, _, name = score.partition(" ")
     pair = (one, other)

@@ -11,10 +11,11 @@ from defect_assets.errors import UserError
 from defect_assets.evaluation.comparison import Comparison, PairedScore, compare_tables
 from defect_assets.evaluation.counts import ANY, read_counts
 from defect_assets.evaluation.report import IMAGES, REPORT, Report
+from defect_assets.registry.channels import PRODUCTION
+from defect_assets.registry.channels import REF as CHANNELS
 from defect_assets.registry.differences import Differences, differences
 from defect_assets.registry.pinning import why_unpinned
 from defect_assets.registry.subjects import (
-    CHANNELS,
     REPORTS,
     Subject,
     find_evaluation,
@@ -24,8 +25,16 @@ from defect_assets.registry.tested import CommonTest, common_test
 from defect_assets.store import Digest, Store
 
 PAGE_TEMPLATE = Path(__file__).with_name("comparing.html.j2")
-PRODUCTION = "production"
-"""The channel that a new evaluation is compared with."""
+MAIN = (
+    "dice",
+    "macro_dice",
+    "region_recall",
+    "region_precision",
+    "image_auroc",
+    "part_false_alarms",
+    "part_escapes",
+)
+"""The scores that people are shown first; all others are in what is printed as JSON."""
 
 
 class CannotCompare(UserError):
@@ -136,12 +145,23 @@ def classes_in(counts: pd.DataFrame) -> list[str]:
     return [name for name in names if name != ANY]
 
 
+def main_scores(comparison: Comparison) -> dict[str, PairedScore]:
+    """Return the scores that people are shown: `MAIN`, and the Dice of each class."""
+    names = [*MAIN, *(name for name in comparison.scores if name.startswith("dice "))]
+    return {name: comparison.scores[name] for name in names if name in comparison.scores}
+
+
+def titled(name: str) -> str:
+    """Return the name of a score as people are shown it."""
+    return name.replace("_", " ").replace("dice", "Dice").replace("auroc", "AUROC")
+
+
 def shown(name: str, score: PairedScore) -> dict[str, str]:
     """Return a score's cells of a table for people: name, before, after, difference, verdict."""
     bounds = f" ({score.interval[0]:+.3f} to {score.interval[1]:+.3f})" if score.interval else ""
     difference = "–" if score.difference is None else f"{score.difference:+.3f}"
     return {
-        "score": name.replace("_", " ").replace("dice", "Dice").replace("auroc", "AUROC"),
+        "score": titled(name),
         "before": _shown(score.before),
         "after": _shown(score.after),
         "difference": difference + bounds,
@@ -156,7 +176,7 @@ def as_markdown(compared: Compared) -> str:
     rows = [
         f"| {cells['score']} | {cells['before']} | {cells['after']} | {cells['difference']} "
         f"| {cells['verdict']} |"
-        for cells in (shown(*item) for item in compared.comparison.scores.items())
+        for cells in (shown(*item) for item in main_scores(compared.comparison).items())
     ]
     factors = ", ".join(compared.differences.factors) or "nothing"
     return "\n".join(
@@ -182,7 +202,8 @@ def as_page(compared: Compared) -> str:
     )
     environment.filters["short"] = lambda digest: digest[:12] if digest else "–"
     scores = [
-        shown(name, score) | _drawn(score) for name, score in compared.comparison.scores.items()
+        shown(name, score) | _drawn(score)
+        for name, score in main_scores(compared.comparison).items()
     ]
     return environment.get_template(PAGE_TEMPLATE.name).render(c=compared, scores=scores)
 

@@ -96,7 +96,7 @@ def _standing(store: Store, subject: Subject, test: str, versions: list[str]) ->
         dataset=subject.dataset,
         config=subject.config,
         dice=report.test.dice,
-        dice_interval=_interval(store, subject),
+        dice_interval=report.intervals.get("dice") or _interval(store, subject),
         macro_dice=report.test.macro_dice,
         region_recall=report.test.region_recall,
         false_alarms=report.test.false_alarms,
@@ -110,7 +110,7 @@ def _standing(store: Store, subject: Subject, test: str, versions: list[str]) ->
 
 
 def _interval(store: Store, subject: Subject) -> tuple[float, float] | None:
-    """Return the interval of the Dice; None where the report is older than what is counted now."""
+    """Return the interval of the Dice where the report says none, if it counts enough for it."""
     counts = counts_of(store, subject.evaluation.content)
     try:
         return intervals(counts, classes_in(counts)).get("dice")

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 from defect_assets.errors import UserError
 from defect_assets.evaluation.report import REPORT
+from defect_assets.registry.channels import REF as CHANNELS
 from defect_assets.registry.releases import REF as RELEASES
 from defect_assets.registry.releases import Release
 from defect_assets.store import Digest, Record, Store, short
 
-EXPERIMENTS, REPORTS, CHANNELS = "experiments/", "reports/", "channels/"
+EXPERIMENTS, REPORTS = "experiments/", "reports/"
 _EXPERIMENT = re.compile(r"(DS-[^\s/×|]+)\s*[/×|]\s*(C-[^\s/×|]+)")
 
 _WORD = re.compile(r"\w[\w.-]*")

@@ -23,7 +23,13 @@ from pydantic import BaseModel, ConfigDict
 
 from defect_assets.errors import UserError
 from defect_assets.evaluation.bootstrap import percentiles
-from defect_assets.evaluation.comparison import Measured, excludes_zero, measure_together, number
+from defect_assets.evaluation.comparison import (
+    MIN_PARTS,
+    differing_parts,
+    excludes_zero,
+    measure_together,
+    number,
+)
 from defect_assets.inference.bundle import SPEC, BundleSpec
 from defect_assets.registry.code import commit
 from defect_assets.registry.comparing import classes_in, read_report
@@ -101,6 +107,8 @@ class Attribution(BaseModel):
     bad: float | None
     interval: tuple[float, float] | None
     """95 % interval of the change."""
+    parts: int
+    """Parts with something to measure on which the two do not do the same."""
     shares: dict[Factor, Share]
 
     @property
@@ -110,8 +118,8 @@ class Attribution(BaseModel):
 
     @property
     def is_evident(self) -> bool:
-        """Whether the interval of the change excludes zero."""
-        return excludes_zero(self.interval)
+        """Whether the interval of the change excludes zero, and enough parts tell of it."""
+        return self.parts >= MIN_PARTS and excludes_zero(self.interval)
 
 
 class Combination(BaseModel):
@@ -442,20 +450,25 @@ def _attribute(
         if all(f"tp_{name}" in t.columns for t in tables.values())
     ]
     measured = dict(zip(tables, measure_together(list(tables.values()), classes), strict=True))
+    ends = tables[frozenset()], tables[frozenset(factors)]
     return {
-        score: _attribute_score(score, measured, factors, order_list)
+        score: _attribute_score(
+            differing_parts(score, *ends, classes),
+            {swapped: m.scores[score] for swapped, m in measured.items()},
+            {swapped: m.resampled[score] for swapped, m in measured.items()},
+            order_list,
+        )
         for score in measured[frozenset()].scores
     }
 
 
 def _attribute_score(
-    score: str,
-    measured: dict[frozenset[Factor], Measured],
-    factors: tuple[Factor, ...],
+    parts: int,
+    value: dict[frozenset[Factor], float],
+    drawn: dict[frozenset[Factor], np.ndarray],
     order_list: Sequence[tuple[Factor, ...]],
 ) -> Attribution:
-    value = {swapped: m.scores[score] for swapped, m in measured.items()}
-    drawn = {swapped: m.resampled[score] for swapped, m in measured.items()}
+    factors = order_list[0]
     nothing, everything = frozenset[Factor](), frozenset(factors)
     share, shares_drawn = shares(value, order_list), shares(drawn, order_list)
 
@@ -467,6 +480,7 @@ def _attribute_score(
         good=number(value[nothing]),
         bad=number(value[everything]),
         interval=percentiles(drawn[everything] - drawn[nothing]),
+        parts=parts,
         shares={
             factor: Share(
                 share=number(share[factor]),
@@ -474,7 +488,7 @@ def _attribute_score(
                 alone=change(nothing, frozenset({factor})),
                 undone=change(everything - {factor}, everything),
             )
-            for factor in factors
+            for factor in sorted(factors, key=list(Factor).index)
         },
     )
 
@@ -487,7 +501,7 @@ def _cause(found: Attribution, reported: Change, told: Differences) -> tuple[Fac
     if change is None:
         return None, "the test that they have in common has no defect to find"
     if found.is_evident:
-        carried = {f: (s.share or 0) / change for f, s in found.shares.items()}
+        carried = {f: (s.share or 0) / change + 0.0 for f, s in found.shares.items()}
         ranked = sorted(carried, key=lambda factor: -carried[factor])
         listed = ", ".join(f"{factor} {carried[factor]:.0%}" for factor in ranked)
         sure = [f for f in ranked if carried[f] > 0 and found.shares[f].is_evident]

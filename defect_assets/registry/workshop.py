@@ -78,15 +78,18 @@ class Workshop:
         The checkout whose repository has the commits.
     fitted
         The folder for images at the network's resolution.
-    scratch
-        The folder for what is kept to go on from: the state of trainings, and environments.
+    states
+        The folder for the state of trainings, to go on from.
+    environments
+        The folder for environments that are made.
     """
 
     store: Store
     url: str
     project: Path
     fitted: Path
-    scratch: Path
+    states: Path
+    environments: Path
 
     def train(self, recipe: Recipe, say: Callable[[str], None]) -> Trained:
         """Train a model; an interrupted training goes on.
@@ -97,7 +100,7 @@ class Workshop:
             If its code or its environment cannot be had, or the code does not know what the
             configuration asks for, or the training diverges.
         """
-        state = self.scratch / recipe.key
+        state = self.states / recipe.key
         task: trial.Training = {
             "store": self.url,
             "split": recipe.split,
@@ -156,8 +159,7 @@ class Workshop:
     def _place(self, recipe: Recipe, say: Callable[[str], None]) -> Iterator[Place]:
         with ExitStack() as stack:
             try:
-                folder = self.scratch / "environments"
-                made = recorded_environment(self.store, recipe.environment, folder, say)
+                made = recorded_environment(self.store, recipe.environment, self.environments, say)
                 if made.differs:
                     differs = ", ".join(f"{n} {b} → {a}" for n, (b, a) in made.differs.items())
                     raise CannotFollow(f"its environment cannot be made here: {differs}")

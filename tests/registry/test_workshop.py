@@ -97,7 +97,7 @@ def recipe(home: Home, store: Store, repository: Path) -> Recipe:
 
 @pytest.fixture
 def workshop(home: Home, store: Store, repository: Path) -> Workshop:
-    return Workshop(store, home.url, repository, home.fitted, home.root / "triage")
+    return Workshop(store, home.url, repository, home.fitted, home.triage, home.environments)
 
 
 def _change(repository: Path, file: str, old: str, new: str) -> tuple[str, str]:
