@@ -108,7 +108,7 @@ def score_split(config: TrainingConfig, tiles: Path, split: int) -> Score:
         preprocessing=config.input,
         postprocessing=Postprocessing(threshold=0.5, min_area_px=config.min_area_px),
         class_map=config.class_map(description.class_map),
-        flips=True,
+        flips=config.flips,
     )
     detector = Detector(result.network, spec)
     tested = [images[i] for i in in_test]
