@@ -24,7 +24,8 @@ from benchmarks.trainers.shared import TILES, cpu_seconds
 from defect_assets.dataset.description import DatasetDescription
 from defect_assets.dataset.formats.magnetic_tiles import read_tiles
 from defect_assets.dataset.images import LabelledImage
-from defect_assets.evaluation.metrics import count_image, summarize
+from defect_assets.evaluation.counts import count_image
+from defect_assets.evaluation.metrics import summarize
 from defect_assets.evaluation.overlap import dice
 from defect_assets.inference.bundle import BundleSpec
 from defect_assets.inference.detector import Detector
