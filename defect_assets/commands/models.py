@@ -66,11 +66,12 @@ def leaderboard(as_json: AsJson = False) -> None:
         console.print("nothing was evaluated yet")
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("experiment", no_wrap=True)
-    for name in ("Dice (95 %)", "macro", "regions", "alarms", "escapes", "parts"):
+    for name in ("Dice (95 %)", "macro", "regions", "alarms", "escapes"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("released")
     if not board.same_test:
-        table.add_column("test", no_wrap=True)
+        table.add_column("test")
+    tests = list(dict.fromkeys(s.test for s in board.standings))
     for s in board.standings:
         bounds = "{:.3f}–{:.3f}".format(*s.dice_interval) if s.dice_interval else ""
         table.add_row(
@@ -80,16 +81,15 @@ def leaderboard(as_json: AsJson = False) -> None:
             _number(s.region_recall),
             _number(s.false_alarms),
             _number(s.escapes),
-            str(s.parts),
             ", ".join(s.releases) if s.pinned else "[yellow]unpinned[/]",
-            *([] if board.same_test else [f"[dim]{s.test[:6]}[/]"]),
+            *([] if board.same_test else [str(1 + tests.index(s.test))]),
         )
     if board.standings:
         console.print(table)
         same = (
             "All scores are of the same test images with the same labels."
             if board.same_test
-            else "Only rows with the same name under test are of the same test images and labels: "
+            else "Only rows with the same number under test are of the same images and labels: "
             "defect-assets compare holds two models against each other on what both tested."
         )
         console.print(f"[dim]★ best of its dataset. {same}[/]", soft_wrap=True)
@@ -168,8 +168,9 @@ def _show_triage(found: Triage) -> None:
         )
     console.print(
         "[dim]A share is what the score changes when the factor is swapped, averaged over "
-        f"{found.orders[0]} of {found.orders[1]} orders of swapping; the intervals are of the test "
-        "parts. Each model was trained once: another seed would give somewhat other shares.[/]",
+        f"{found.orders[0]} of {found.orders[1]} orders of swapping. Swapped alone: into the good "
+        "one; mended alone: put right in the bad one. The intervals are of the test parts: each "
+        "model was trained once, and another seed would give somewhat other shares.[/]",
         soft_wrap=True,
     )
 
@@ -184,7 +185,7 @@ def _show_shares(found: Triage) -> None:
     by_good = found.attributions[Labels.GOOD]
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("factor")
-    for name in ("share of the change (95 %)", "alone", "mended"):
+    for name in ("share of the change (95 %)", "swapped alone", "mended alone"):
         table.add_column(name, justify="right")
     for factor, share in by_good[SCORE].shares.items():
         table.add_row(
@@ -213,9 +214,8 @@ def _show(compared: Compared) -> None:
     from defect_assets.registry.comparing import main_scores, shown
 
     one, other = compared.experiments
-    console.print(
-        f"[bold]{escape(compared.before)} → {escape(compared.after)}[/] [dim]{one} → {other}[/]"
-    )
+    of = "" if compared.before == one and compared.after == other else f"[dim]{one} → {other}[/]"
+    console.print(f"[bold]{escape(compared.before)} → {escape(compared.after)}[/] {of}")
     _show_differences(compared.differences)
     comparison = compared.comparison
     console.print(
@@ -227,10 +227,10 @@ def _show(compared: Compared) -> None:
         console.print(f"[dim]left out: {count} images, {reason}[/]", soft_wrap=True)
     if comparison.scores:
         table = Table(box=None, pad_edge=False, header_style="dim")
-        table.add_column("score")
-        for name in (compared.before, compared.after, "difference (95 %)", "parts"):
-            table.add_column(escape(name), justify="right")
-        table.add_column("verdict")
+        table.add_column("score", no_wrap=True)
+        for name in ("before", "after", "difference (95 %)", "parts"):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("verdict", no_wrap=True)
         for name, score in main_scores(comparison).items():
             cells = shown(name, score)
             *plain, verdict = cells.values()
