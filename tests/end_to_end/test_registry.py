@@ -71,7 +71,7 @@ def test_a_planted_regression_is_refused_found_and_undone(
     store = Home(checkout.home).store()
     assert store.content("releases/v0.3.0") is None
     checkout.cli("release", "DS-1.1.2/C-01", "--override", "to see what triage says")
-    assert "to see what triage says" in read_documents(store, "v0.3.0")["RELEASE.md"]
+    assert b"to see what triage says" in read_documents(store, "v0.3.0")["RELEASE.md"]
     checkout.cli("promote", "v0.3.0", "production", "--why", "in a hurry")
 
     # Why is it worse? The data, and the batch that did it.
