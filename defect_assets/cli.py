@@ -239,7 +239,7 @@ def serve(
     from defect_assets.home import default_home
     from defect_assets.registry.channels import PRODUCTION, channels, leads_to
     from defect_assets.registry.packaging import bento_folder, rebuild, tag
-    from defect_assets.registry.releases import releases
+    from defect_assets.registry.release.releases import releases
 
     with errors():
         home = default_home()
@@ -285,7 +285,7 @@ def env() -> None:
 
 
 def _walk(road: Road, configs: list[str]) -> None:
-    from defect_assets.registry.releasing import GatesFailed
+    from defect_assets.registry.release.releasing import GatesFailed
 
     road.take_in()
     dataset = road.cut()

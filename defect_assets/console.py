@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from defect_assets.evaluation.crossvalidation import CrossValidation
     from defect_assets.evaluation.leak_audit import LeakAudit
     from defect_assets.home import Home
-    from defect_assets.registry.releases import Release
+    from defect_assets.registry.release.releases import Release
 
 console = Console(highlight=False)
 
@@ -138,27 +138,21 @@ def show_crossvalidation(result: CrossValidation) -> None:
         f"images of {m.groups} parts, each tested by a model that never saw its part"
     )
     for title, (name, score) in scores.items():
-        low, high = result.intervals.get(name, (None, None))
-        console.print(
-            f"[dim]{escape(title):<14}[/]{_shown(score)}  [dim]{_shown(low)} – {_shown(high)}[/]"
-        )
+        bounds = _range(result.intervals.get(name), "")
+        console.print(f"[dim]{escape(title):<14}[/]{_shown(score)}  {bounds}")
     console.print("[dim]95 % intervals, resampled by part[/]")
 
 
 def show_leak_audit(audit: LeakAudit) -> None:
     """Print the scores under both splits side by side."""
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for title in ("", "by part", "", "by image", "", "optimism", ""):
-        table.add_column(title, justify="left" if not title else "right")
+        table.add_column(title, justify="right" if title else "left", no_wrap=True)
     for name, (difference, bounds) in audit.optimism.items():
         cells = [name.replace("_", " ").replace("dice", "Dice").replace("auroc", "AUROC")]
         for side in (audit.by_part, audit.by_image):
-            low, high = side.intervals.get(name, (None, None))
-            score = getattr(side.test, name)
-            cells += [_shown(score), f"[dim]{_shown(low)} – {_shown(high)}[/]"]
-        low, high = bounds or (None, None)
-        signed = "–" if low is None or high is None else f"{low:+.3f} – {high:+.3f}"
-        table.add_row(*cells, f"[bold]{difference:+.3f}[/]", f"[dim]{signed}[/]")
+            cells += [_shown(getattr(side.test, name)), _range(side.intervals.get(name), "")]
+        table.add_row(*cells, f"[bold]{difference:+.3f}[/]", _range(bounds, "+"))
     sides = [audit.by_part, audit.by_image]
     console.print(
         f"\n[bold]{audit.dataset} × {audit.config}[/], the same configuration on two splits: "
@@ -175,6 +169,10 @@ def show_leak_audit(audit: LeakAudit) -> None:
             f"A random split flatters this model by [bold]{audit.points_of_dice:.1f} points of "
             "Dice[/]."
         )
+
+
+def _range(bounds: tuple[float, float] | None, sign: str) -> str:
+    return f"[dim]{bounds[0]:{sign}.3f}–{bounds[1]:{sign}.3f}[/]" if bounds else ""
 
 
 def _shown(score: float | None, digits: int = 3) -> str:

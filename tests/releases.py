@@ -7,7 +7,7 @@ import numpy as np
 from defect_assets.evaluation.metrics import Metrics, summarize
 from defect_assets.evaluation.report import REPORT, Report
 from defect_assets.inference.postprocessing import Postprocessing
-from defect_assets.registry.releases import Release
+from defect_assets.registry.release.releases import Release
 from defect_assets.store import Digest, Record, Store
 from tests.evaluation.test_metrics import NAMES, _table
 from tests.inference.test_detector import untrained_bundle

@@ -13,7 +13,7 @@ def compared(store: Store, dataset: str, config: str) -> dict[str, dg.MarkdownMe
     Where nothing is in production, with the experiment's evaluation before; nothing where there is
     none. That two cannot be compared is shown, and is no reason for the evaluation to fail.
     """
-    from defect_assets.registry.comparing import as_markdown, compare, reference_for
+    from defect_assets.registry.comparison.comparing import as_markdown, compare, reference_for
     from defect_assets.registry.subjects import find_subject
 
     try:

@@ -22,14 +22,14 @@ from defect_assets.errors import UserError
 from defect_assets.home import PROJECT
 from defect_assets.partitions import releases
 from defect_assets.registry.code import code_version
-from defect_assets.registry.documents import TEMPLATES
-from defect_assets.registry.gates import GateResult
 from defect_assets.registry.packaging import SERVICE_FILES
+from defect_assets.registry.release.documents import TEMPLATES
+from defect_assets.registry.release.gates import GateResult
 from defect_assets.resources import HomeResource
 from defect_assets.store import Store
 
 if TYPE_CHECKING:
-    from defect_assets.registry.releases import Release
+    from defect_assets.registry.release.releases import Release
 
 SERVICE = PROJECT / "bento"
 """The service's folder."""
@@ -56,7 +56,7 @@ class ReleaseConfig(dg.Config):
         dg.AssetDep(trained_model, partition_mapping=NO_PARTITIONS),
         dg.AssetDep(evaluation_report, partition_mapping=NO_PARTITIONS),
     ],
-    code_version=code_version("registry.releasing", files=TEMPLATES),
+    code_version=code_version("registry.release.releasing", files=TEMPLATES),
 )
 def model_release(
     context: dg.AssetExecutionContext, home: HomeResource, config: ReleaseConfig
@@ -65,7 +65,7 @@ def model_release(
 
     The version must be one that the changes since the release before allow.
     """
-    from defect_assets.registry import releases as registry
+    from defect_assets.registry.release import releases as registry
 
     store = home.open().store()
     release_id = context.partition_key
@@ -103,8 +103,8 @@ def _release(
     store: Store, release_id: str, config: ReleaseConfig
 ) -> tuple["Release", dict[str, Any]]:
     """Return a new release, and what its record tells."""
-    from defect_assets.registry.candidates import last_evaluated
-    from defect_assets.registry.releasing import GatesFailed, propose
+    from defect_assets.registry.release.candidates import last_evaluated
+    from defect_assets.registry.release.releasing import GatesFailed, propose
 
     if bool(config.dataset) != bool(config.config):
         raise refuse("give both dataset and config, or neither")
@@ -154,7 +154,7 @@ def _gates_table(results: Iterable[GateResult]) -> dg.TableMetadataValue:
 def defect_bento(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult:
     """A release as a bento, ready for ``bentoml serve`` and ``bentoml containerize``."""
     from defect_assets.registry.packaging import package
-    from defect_assets.registry.releases import find_release
+    from defect_assets.registry.release.releases import find_release
 
     place = home.open()
     store = place.store()

@@ -26,8 +26,8 @@ from defect_assets.home import PROJECT, Home, HomeError
 from defect_assets.partitions import batches, datasets, experiment_key, published_as, releases
 from defect_assets.registry.packaging import bento_folder
 from defect_assets.registry.pinning import why_unpinned
-from defect_assets.registry.releases import Release, find_release, released_as
-from defect_assets.registry.releasing import propose
+from defect_assets.registry.release.releases import Release, find_release, released_as
+from defect_assets.registry.release.releasing import propose
 from defect_assets.settings import SettingsError
 
 

@@ -14,8 +14,8 @@ from defect_assets.console import console
 if TYPE_CHECKING:
     from rich.tree import Tree
 
-    from defect_assets.registry.graph import Graph, Node
-    from defect_assets.registry.lineage import Lineage
+    from defect_assets.registry.lineage.graph import Graph, Node
+    from defect_assets.registry.lineage.lineage import Lineage
 
 
 def lineage(
@@ -39,7 +39,7 @@ def lineage(
     that a later delivery removed, or that is only tested on, taught nothing to a model.
     """
     from defect_assets.home import default_home
-    from defect_assets.registry.lineage import lineage as look
+    from defect_assets.registry.lineage.lineage import lineage as look
 
     with errors():
         found = look(default_home().store(), what, backward or not forward, forward or not backward)

@@ -12,9 +12,9 @@ from defect_assets.commands.errors import errors
 from defect_assets.console import console
 
 if TYPE_CHECKING:
-    from defect_assets.registry.comparing import Compared
-    from defect_assets.registry.differences import Differences
-    from defect_assets.registry.triage import Triage
+    from defect_assets.registry.comparison.comparing import Compared
+    from defect_assets.registry.comparison.differences import Differences
+    from defect_assets.registry.triage.triage import Triage
 
 _NAMES = "A release (v0.2.0), a channel (production) or an experiment (DS-1.1.0/C-01)."
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -32,8 +32,8 @@ def compare(
     Each difference has a 95 % interval, resampled by part with the same draws for both models.
     """
     from defect_assets.home import PROJECT, default_home
-    from defect_assets.registry.comparing import as_page
-    from defect_assets.registry.comparing import compare as look
+    from defect_assets.registry.comparison.comparing import as_page
+    from defect_assets.registry.comparison.comparing import compare as look
     from defect_assets.registry.subjects import find_subject
 
     with errors():
@@ -55,7 +55,7 @@ def leaderboard(as_json: AsJson = False) -> None:
     from rich.table import Table
 
     from defect_assets.home import default_home
-    from defect_assets.registry.leaderboard import leaderboard as look
+    from defect_assets.registry.comparison.leaderboard import leaderboard as look
 
     with errors():
         board = look(default_home().store())
@@ -110,8 +110,8 @@ def triage(
     """
     from defect_assets.home import PROJECT, default_home
     from defect_assets.registry.subjects import find_subject
-    from defect_assets.registry.triage import triage as look
-    from defect_assets.registry.workshop import Workshop
+    from defect_assets.registry.triage.triage import triage as look
+    from defect_assets.registry.triage.workshop import Workshop
 
     def say(text: str) -> None:
         told.update(f"[dim]{escape(text)}[/]")
@@ -133,7 +133,7 @@ def triage(
 
 
 def _show_triage(found: Triage) -> None:
-    from defect_assets.registry.triage import SCORE, Labels
+    from defect_assets.registry.triage.triage import SCORE, Labels
 
     dice = found.attributions[Labels.GOOD][SCORE]
     console.print(f"[bold]{escape(found.good)} → {escape(found.bad)}[/]")
@@ -179,8 +179,8 @@ def _show_shares(found: Triage) -> None:
     """Print what each factor carries, of the Dice by each set of labels, and of other scores."""
     from rich.table import Table
 
-    from defect_assets.registry.comparing import MAIN, titled
-    from defect_assets.registry.triage import SCORE, Labels
+    from defect_assets.registry.comparison.comparing import MAIN, titled
+    from defect_assets.registry.triage.triage import SCORE, Labels
 
     by_good = found.attributions[Labels.GOOD]
     table = Table(box=None, pad_edge=False, header_style="dim")
@@ -211,7 +211,7 @@ def _show_shares(found: Triage) -> None:
 def _show(compared: Compared) -> None:
     from rich.table import Table
 
-    from defect_assets.registry.comparing import main_scores, shown
+    from defect_assets.registry.comparison.comparing import main_scores, shown
 
     one, other = compared.experiments
     of = "" if compared.before == one and compared.after == other else f"[dim]{one} → {other}[/]"

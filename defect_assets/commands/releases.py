@@ -16,7 +16,7 @@ from defect_assets.commands.roads import open_road
 from defect_assets.console import aside, console
 
 if TYPE_CHECKING:
-    from defect_assets.registry.releasing import Proposal
+    from defect_assets.registry.release.releasing import Proposal
     from defect_assets.store import Store
 
 
@@ -63,9 +63,9 @@ def release(
     """
     from defect_assets.dataset.version import Bump
     from defect_assets.home import PROJECT, default_home
-    from defect_assets.registry.candidates import last_evaluated
-    from defect_assets.registry.releases import released_as
-    from defect_assets.registry.releasing import GatesFailed, propose
+    from defect_assets.registry.release.candidates import last_evaluated
+    from defect_assets.registry.release.releases import released_as
+    from defect_assets.registry.release.releasing import GatesFailed, propose
     from defect_assets.registry.subjects import find_subject
 
     with errors(), aside() if as_json else nullcontext():
@@ -107,7 +107,7 @@ def bundle(
     """
     from defect_assets.home import default_home
     from defect_assets.registry.channels import leads_to
-    from defect_assets.registry.release_bundle import MANIFEST, write_bundle
+    from defect_assets.registry.release.release_bundle import MANIFEST, write_bundle
 
     with errors():
         store = default_home().store()
@@ -123,8 +123,8 @@ def _show_proposal(
     store: Store, proposal: Proposal, reason: str, project: Path, as_json: bool
 ) -> None:
     """Show what would be released; fail where it would be refused."""
-    from defect_assets.registry.releases import NOTE
-    from defect_assets.registry.releasing import GatesFailed
+    from defect_assets.registry.release.releases import NOTE
+    from defect_assets.registry.release.releasing import GatesFailed
 
     refused, override = "", None
     try:
@@ -151,7 +151,7 @@ def _show_proposal(
 
 
 def _show_release(store: Store, release: str, as_json: bool) -> None:
-    from defect_assets.registry.releases import NOTE, REF, find_release, read_documents
+    from defect_assets.registry.release.releases import NOTE, REF, find_release, read_documents
 
     record, released = store.record(REF + release), find_release(store, release)
     assert record is not None

@@ -12,7 +12,7 @@ from defect_assets.commands.errors import errors
 from defect_assets.console import console
 
 if TYPE_CHECKING:
-    from defect_assets.registry.reproduction import Reproduction
+    from defect_assets.registry.reproduce.reproduction import Reproduction
 
 
 def reproduce(
@@ -33,8 +33,8 @@ def reproduce(
     in a scratch worktree; nothing in the store changes. An interrupted attempt goes on.
     """
     from defect_assets.home import PROJECT, default_home
-    from defect_assets.registry.reproduce import Place
-    from defect_assets.registry.reproduce import reproduce as make_again
+    from defect_assets.registry.reproduce.reproduce import Place
+    from defect_assets.registry.reproduce.reproduce import reproduce as make_again
 
     with errors():
         home = default_home()

@@ -19,8 +19,8 @@ from defect_assets.registry.channels import overridden as why_overridden
 from defect_assets.registry.checkout import holds_commit
 from defect_assets.registry.environment import Environment
 from defect_assets.registry.pinning import why_unpinned
-from defect_assets.registry.releases import REF as RELEASES
-from defect_assets.registry.releases import Release, releases
+from defect_assets.registry.release.releases import REF as RELEASES
+from defect_assets.registry.release.releases import Release, releases
 from defect_assets.registry.subjects import Subject, UnknownSubject, find_subject
 from defect_assets.store import Corrupted, NotInStore, Store, digest_of, short
 from defect_assets.store.columns import column

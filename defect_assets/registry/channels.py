@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict
 
 from defect_assets.errors import UserError
 from defect_assets.inference.bundle import FILES
-from defect_assets.registry.releases import REF as RELEASES
-from defect_assets.registry.releases import (
+from defect_assets.registry.release.releases import REF as RELEASES
+from defect_assets.registry.release.releases import (
     Release,
     find_release,
     read_documents,

@@ -6,8 +6,8 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from defect_assets.registry.release_bundle import bundle_files
-from defect_assets.registry.releases import NOTE, Release
+from defect_assets.registry.release.release_bundle import bundle_files
+from defect_assets.registry.release.releases import NOTE, Release
 from defect_assets.store import Digest, Store
 from defect_assets.store.objects import write_tree
 

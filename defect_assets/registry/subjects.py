@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from defect_assets.errors import UserError
 from defect_assets.evaluation.report import REPORT
 from defect_assets.registry.channels import REF as CHANNELS
-from defect_assets.registry.releases import REF as RELEASES
-from defect_assets.registry.releases import Release
+from defect_assets.registry.release.releases import REF as RELEASES
+from defect_assets.registry.release.releases import Release
 from defect_assets.store import Digest, Record, Store, short
 
 EXPERIMENTS, REPORTS = "experiments/", "reports/"

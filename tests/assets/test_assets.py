@@ -27,7 +27,7 @@ from defect_assets.evaluation.trial import TrialResult
 from defect_assets.home import Home
 from defect_assets.partitions import experiment_key, published_as
 from defect_assets.registry.pinning import why_unpinned
-from defect_assets.registry.releasing import GatesFailed
+from defect_assets.registry.release.releasing import GatesFailed
 from defect_assets.store import Store
 from defect_assets.store.leases import signature
 from defect_assets.store.reservations import reserve

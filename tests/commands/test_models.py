@@ -10,8 +10,8 @@ from typer.testing import CliRunner, Result
 
 from defect_assets.cli import app
 from defect_assets.home import Home
-from defect_assets.registry import workshop
-from defect_assets.registry.workshop import Trained
+from defect_assets.registry.triage import workshop
+from defect_assets.registry.triage.workshop import Trained
 from defect_assets.training.config import TrainingConfig
 from tests.registry.experiments import analysis, bundle_of, experiment, half, released
 from tests.small import SIDE, cut, deliver, home_of, ingest, mask, plain

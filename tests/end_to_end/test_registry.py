@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from defect_assets.home import Home
-from defect_assets.registry.releases import read_documents
+from defect_assets.registry.release.releases import read_documents
 from tests.checkouts import commit_all
 from tests.end_to_end.conftest import Checkout
 

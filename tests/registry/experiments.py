@@ -16,7 +16,7 @@ from defect_assets.inference.architecture import Architecture
 from defect_assets.inference.bundle import SPEC, WEIGHTS, BundleSpec
 from defect_assets.inference.postprocessing import Analysis, Postprocessing
 from defect_assets.inference.preprocessing import Preprocessing
-from defect_assets.registry.releases import Release
+from defect_assets.registry.release.releases import Release
 from defect_assets.registry.subjects import Subject, find_subject
 from defect_assets.store import Digest, Record, Store, digest_of
 from defect_assets.training.config import TrainingConfig

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from defect_assets.dataset.version import Bump
-from defect_assets.registry.releases import Release
-from defect_assets.registry.releasing import propose
+from defect_assets.registry.release.releases import Release
+from defect_assets.registry.release.releasing import propose
 from defect_assets.store import Record, Store
 
 

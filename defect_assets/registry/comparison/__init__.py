@@ -1,0 +1,1 @@
+"""Models side by side: what differs, and what that did to the scores."""

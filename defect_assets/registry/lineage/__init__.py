@@ -1,0 +1,1 @@
+"""Where anything comes from, and what came of it."""

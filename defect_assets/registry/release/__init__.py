@@ -1,0 +1,1 @@
+"""Releases: gates, numbers, notes, model cards."""

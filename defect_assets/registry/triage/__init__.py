@@ -1,0 +1,1 @@
+"""What made a model worse: one factor swapped at a time."""
