@@ -234,7 +234,6 @@ def evaluation_report(
     metadata = {**_scores(report), "report": dg.MetadataValue.path(str(folder / PAGE))}
     metadata |= compared(store, dataset, config_id)
     metadata["latency"] = dg.MetadataValue.json(latency.model_dump(mode="json"))
-    metadata |= compared(store, dataset, config_id)
     for gallery in evaluation.galleries[:2]:  # what a model gets wrong, of either kind
         if gallery.entries:
             sheet = preview(gallery.entries[0].picture, snapshot.description.palette)

@@ -11,6 +11,8 @@ guesses has 0.15.
 import cv2
 import numpy as np
 
+from defect_assets.evaluation.collected import Collected
+
 LIMIT = 0.3
 BINS = 1024
 _LOWEST = 2.0**-24
@@ -18,18 +20,15 @@ _LOWEST = 2.0**-24
 _SPAN = float(-2 * np.log(_LOWEST))
 
 
-class RegionOverlap:
-    """Collects what AUPRO needs, image by image, without keeping any image.
+class RegionOverlap(Collected):
+    """Collects what AUPRO needs, image by image.
 
     Probabilities are put into `BINS` bins of equal width in log-odds, 0.03 each: most pixels have
     a probability near 0, and there the curve is decided. Memory: 16 KB for each physical part.
-    """
 
-    def __init__(self) -> None:
-        self._covered: dict[str, np.ndarray] = {}
-        """By group: the sum over its regions of the share of their pixels in each bin."""
-        self._sound: dict[str, np.ndarray] = {}
-        """By group: defect-free pixels in each bin."""
+    Its sums, of shape (groups, 2 · bins), are over the regions the share of their pixels in each
+    bin, then the defect-free pixels in each bin.
+    """
 
     def add(self, group: str, truth: np.ndarray, probability: np.ndarray) -> None:
         """Add an image.
@@ -51,12 +50,7 @@ class RegionOverlap:
             label = labels[truth] - 1
             area = np.bincount(label, minlength=count - 1)
             covered += np.bincount(bins[truth], weights=1 / area[label], minlength=BINS)
-        self._sound[group] = self._sound.get(group, 0) + sound
-        self._covered[group] = self._covered.get(group, 0) + covered
-
-    def sums(self, groups: list[str]) -> np.ndarray:
-        """Return what `aupro` takes, of each group: float64 of shape (groups, 2 · bins)."""
-        return np.array([np.concatenate([self._covered[g], self._sound[g]]) for g in groups])
+        self._collect(group, np.concatenate([covered, sound]))
 
 
 def log_odds_bins(probability: np.ndarray) -> np.ndarray:
@@ -72,7 +66,7 @@ def pro_curve(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Parameters
     ----------
     sums
-        Of the drawn parts, float of shape (resamples, 2 · bins); see `RegionOverlap.sums`.
+        Of the drawn parts, float of shape (resamples, 2 · bins); see `RegionOverlap`.
 
     Returns
     -------

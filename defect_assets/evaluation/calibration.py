@@ -10,6 +10,8 @@ by nature: the curve says more.
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from defect_assets.evaluation.collected import Collected
+
 BINS = 15
 
 
@@ -25,11 +27,12 @@ class ReliabilityBin(BaseModel):
     """Share of them that are."""
 
 
-class Reliability:
-    """Collects what the reliability curve needs, image by image, without keeping any image."""
+class Reliability(Collected):
+    """Collects what the reliability curve needs, image by image.
 
-    def __init__(self) -> None:
-        self._groups: dict[str, np.ndarray] = {}
+    Its sums, of shape (groups, 3 · bins), are of the pixels in each bin their number, their
+    probabilities, and how many are defective.
+    """
 
     def add(self, group: str, truth: np.ndarray, probability: np.ndarray) -> None:
         """Add an image.
@@ -45,18 +48,12 @@ class Reliability:
         """
         flat = probability.ravel()
         bins = np.minimum((flat * BINS).astype(np.int64), BINS - 1)
-        sums = np.stack(
-            [
-                np.bincount(bins, minlength=BINS),
-                np.bincount(bins, weights=flat, minlength=BINS),
-                np.bincount(bins[truth.ravel()], minlength=BINS),
-            ]
-        )
-        self._groups[group] = self._groups.get(group, 0) + sums
-
-    def sums(self, groups: list[str]) -> np.ndarray:
-        """Return what `calibration_error` takes, of each group: float64 of shape (groups, 45)."""
-        return np.array([self._groups[group].ravel() for group in groups])
+        counted = [
+            np.bincount(bins, minlength=BINS),
+            np.bincount(bins, weights=flat, minlength=BINS),
+            np.bincount(bins[truth.ravel()], minlength=BINS),
+        ]
+        self._collect(group, np.concatenate(counted))
 
 
 def calibration_error(sums: np.ndarray) -> np.ndarray:
@@ -65,7 +62,7 @@ def calibration_error(sums: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     sums
-        Of the drawn parts, float of shape (resamples, 45); see `Reliability.sums`.
+        Of the drawn parts, float of shape (resamples, 45); see `Reliability`.
     """
     pixels, probability, defective = np.split(sums, 3, axis=1)
     with np.errstate(invalid="ignore"):

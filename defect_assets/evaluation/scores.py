@@ -7,23 +7,16 @@ a number.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
 
+from defect_assets.evaluation.collected import Collected
 from defect_assets.evaluation.counts import ANY, PIXELS, REGIONS, columns_of
 from defect_assets.evaluation.ranking import rank
 
 Sums = Mapping[str, np.ndarray]
 """By column, its sum over what was drawn, float of shape (resamples,)."""
-
-
-class Collected(Protocol):
-    """What was collected of each part, image by image."""
-
-    def sums(self, groups: list[str]) -> np.ndarray:
-        """Return what adds up over parts, float of shape (groups, …)."""
 
 
 @dataclass(frozen=True)
