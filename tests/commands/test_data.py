@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,29 +11,20 @@ from typer.testing import CliRunner, Result
 
 from defect_assets.cli import app
 from defect_assets.home import Home
+from tests.commands.conftest import Run
 from tests.small import deliver, home_of, mask, picture, plain
-
-Run = Callable[..., Result]
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
-    monkeypatch.setenv("DEFECT_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.delenv("DEFECT_STORE", raising=False)
+def home(tmp_path: Path) -> Home:
     home = home_of(tmp_path / "home")
     plain(home, "first", range(12))
     return home
 
 
 @pytest.fixture
-def run(home: Home) -> Run:
-    def run(*arguments: str, code: int = 0) -> Result:
-        result = CliRunner().invoke(app, arguments)
-        assert result.exit_code == code, result.output
-        return result
-
-    return run
+def root(home: Home) -> Path:
+    return home.root
 
 
 def _json(result: Result) -> Any:

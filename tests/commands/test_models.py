@@ -6,21 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from defect_assets.cli import app
 from defect_assets.home import Home
 from defect_assets.registry.triage import workshop
 from defect_assets.registry.triage.workshop import Trained
 from defect_assets.training.config import TrainingConfig
+from tests.commands.conftest import Run
 from tests.registry.experiments import analysis, bundle_of, experiment, half, released
 from tests.small import SIDE, cut, deliver, home_of, ingest, mask, plain
 
-Run = Callable[..., Result]
-
 
 @pytest.fixture(scope="module")
-def _experiments(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = home_of(tmp_path_factory.mktemp("models") / "home")
     store = home.store()
     plain(home, "first", range(120))
@@ -35,20 +32,6 @@ def _experiments(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bad = experiment(store, "DS-1.0.1", "C-02", half, b"bad", other, commit="b" * 40)
     released(store, bad, "v0.2.0")
     return home.root
-
-
-@pytest.fixture
-def run(_experiments: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.setenv("DEFECT_HOME", str(_experiments))
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.delenv("DEFECT_STORE", raising=False)
-
-    def run(*arguments: str, code: int = 0) -> Result:
-        result = CliRunner().invoke(app, arguments)
-        assert result.exit_code == code, result.output
-        return result
-
-    return run
 
 
 def test_two_models_are_compared(run: Run, tmp_path: Path) -> None:

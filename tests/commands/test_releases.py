@@ -1,18 +1,17 @@
 """Releasing by the command line, on a small home in which an experiment was evaluated."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from defect_assets import home as homes
 from defect_assets.assets import release
 from defect_assets.automation import road
-from defect_assets.cli import app
 from defect_assets.store import Store
+from tests.commands.conftest import Run
 from tests.experiments import (
     LENIENT,
     Made,
@@ -21,8 +20,6 @@ from tests.experiments import (
     small_dataset,
     write_gates,
 )
-
-Run = Callable[..., Result]
 
 
 @pytest.fixture
@@ -38,11 +35,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+def store(tmp_path: Path) -> Store:
     """A home's store with two evaluated experiments; the second one was evaluated last."""
-    monkeypatch.setenv("DEFECT_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.delenv("DEFECT_STORE", raising=False)
     home = new_home(tmp_path / "home")
     store = home.store()
     small_dataset(home, store)
@@ -52,13 +46,8 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 
 @pytest.fixture
-def run(store: Store, project: Path) -> Run:
-    def run(*arguments: str, code: int = 0) -> Result:
-        result = CliRunner().invoke(app, arguments)
-        assert result.exit_code == code, result.output
-        return result
-
-    return run
+def root(store: Store, project: Path, tmp_path: Path) -> Path:
+    return tmp_path / "home"
 
 
 def _json(result: Result) -> Any:
