@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from defect_assets.evaluation.wording import scored, titled
+
 if TYPE_CHECKING:
     from defect_assets.evaluation.crossvalidation import CrossValidation
     from defect_assets.evaluation.leak_audit import LeakAudit
@@ -104,8 +106,8 @@ def summarize(home: Home, release: Release) -> None:
         "test": f"{m.images} images of {m.groups} parts never seen in training"
         if m.grouped
         else f"{m.images} images, each taken for a part of its own: were they?",
-        "Dice, IoU": f"[bold]{_shown(m.dice)}[/], {_shown(m.iou)} (pooled over pixels)",
-        "per class": "  ".join(f"{escape(n)} {_shown(s.dice, 2)}" for n, s in m.classes.items()),
+        "Dice, IoU": f"[bold]{scored(m.dice)}[/], {scored(m.iou)} (pooled over pixels)",
+        "per class": "  ".join(f"{escape(n)} {scored(s.dice, 2)}" for n, s in m.classes.items()),
         "report": escape(str(page)),
     }
     console.print()
@@ -139,7 +141,7 @@ def show_crossvalidation(result: CrossValidation) -> None:
     )
     for title, (name, score) in scores.items():
         bounds = _range(result.intervals.get(name), "")
-        console.print(f"[dim]{escape(title):<14}[/]{_shown(score)}  {bounds}")
+        console.print(f"[dim]{escape(title):<14}[/]{scored(score)}  {bounds}")
     console.print("[dim]95 % intervals, resampled by part[/]")
 
 
@@ -149,9 +151,9 @@ def show_leak_audit(audit: LeakAudit) -> None:
     for title in ("", "by part", "", "by image", "", "optimism", ""):
         table.add_column(title, justify="right" if title else "left", no_wrap=True)
     for name, (difference, bounds) in audit.optimism.items():
-        cells = [name.replace("_", " ").replace("dice", "Dice").replace("auroc", "AUROC")]
+        cells = [titled(name)]
         for side in (audit.by_part, audit.by_image):
-            cells += [_shown(getattr(side.test, name)), _range(side.intervals.get(name), "")]
+            cells += [scored(getattr(side.test, name)), _range(side.intervals.get(name), "")]
         table.add_row(*cells, f"[bold]{difference:+.3f}[/]", _range(bounds, "+"))
     sides = [audit.by_part, audit.by_image]
     console.print(
@@ -173,10 +175,6 @@ def show_leak_audit(audit: LeakAudit) -> None:
 
 def _range(bounds: tuple[float, float] | None, sign: str) -> str:
     return f"[dim]{bounds[0]:{sign}.3f}–{bounds[1]:{sign}.3f}[/]" if bounds else ""
-
-
-def _shown(score: float | None, digits: int = 3) -> str:
-    return "–" if score is None else f"{score:.{digits}f}"
 
 
 def example_image(home: Home) -> str:

@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from defect_assets.commands.errors import errors
 from defect_assets.console import console
+from defect_assets.evaluation.wording import scored, titled
 
 if TYPE_CHECKING:
     from defect_assets.registry.comparison.comparing import Compared
@@ -76,11 +77,11 @@ def leaderboard(as_json: AsJson = False) -> None:
         bounds = "{:.3f}–{:.3f}".format(*s.dice_interval) if s.dice_interval else ""
         table.add_row(
             f"{s.dataset} × {s.config}" + (" [green]★[/]" if s.best else ""),
-            f"[bold]{_number(s.dice)}[/] [dim]{bounds}[/]",
-            _number(s.macro_dice),
-            _number(s.region_recall),
-            _number(s.false_alarms),
-            _number(s.escapes),
+            f"[bold]{scored(s.dice)}[/] [dim]{bounds}[/]",
+            scored(s.macro_dice),
+            scored(s.region_recall),
+            scored(s.false_alarms),
+            scored(s.escapes),
             ", ".join(s.releases) if s.pinned else "[yellow]unpinned[/]",
             *([] if board.same_test else [str(1 + tests.index(s.test))]),
         )
@@ -140,9 +141,9 @@ def _show_triage(found: Triage) -> None:
     _show_differences(found.differences)
     before, after = found.reported.before, found.reported.after
     console.print(
-        f"\nDice as reported, each on its own test: {_number(before)} → {_number(after)}\n"
+        f"\nDice as reported, each on its own test: {scored(before)} → {scored(after)}\n"
         f"Dice of both on the same [bold]{found.images}[/] images of {found.parts} parts, by the "
-        f"labels of {escape(found.good)}: {_number(dice.good)} → {_number(dice.bad)}, "
+        f"labels of {escape(found.good)}: {scored(dice.good)} → {scored(dice.bad)}, "
         f"{_signed(dice.change)}{_bounds(dice.interval)}",
         soft_wrap=True,
     )
@@ -179,7 +180,7 @@ def _show_shares(found: Triage) -> None:
     """Print what each factor carries, of the Dice by each set of labels, and of other scores."""
     from rich.table import Table
 
-    from defect_assets.registry.comparison.comparing import MAIN, titled
+    from defect_assets.registry.comparison.comparing import MAIN
     from defect_assets.registry.triage.triage import SCORE, Labels
 
     by_good = found.attributions[Labels.GOOD]
@@ -290,7 +291,3 @@ def _signed(value: float | None) -> str:
 
 def _bounds(interval: tuple[float, float] | None) -> str:
     return f" ({interval[0]:+.3f} to {interval[1]:+.3f})" if interval else ""
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"

@@ -14,6 +14,7 @@ from defect_assets.dataset.leaks import describe, leaks
 from defect_assets.dataset.samples import latest_rows
 from defect_assets.dataset.snapshot import find_snapshot, latest_version, read_snapshot
 from defect_assets.dataset.split import read_split
+from defect_assets.evaluation.wording import scored
 from defect_assets.registry.channels import PRODUCTION, channels, leads_to, moves
 from defect_assets.registry.channels import overridden as why_overridden
 from defect_assets.registry.checkout import holds_commit
@@ -123,10 +124,9 @@ def _rebuild(store: Store, project: Path, question: str, release: Release | None
             )
     except (UnknownSubject, Corrupted, NotInStore) as error:
         evidence.missing.append(f"{error}; {_REPAIR}")
-    dice = "–" if release.metrics.dice is None else f"{release.metrics.dice:.3f}"
     return Answer(
         question=question,
-        answer=f"{release.id} (test Dice {dice}): "
+        answer=f"{release.id} (test Dice {scored(release.metrics.dice)}): "
         + (
             "no, something is missing"
             if evidence.missing

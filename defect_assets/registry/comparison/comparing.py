@@ -11,6 +11,7 @@ from defect_assets.errors import UserError
 from defect_assets.evaluation.comparison import Comparison, PairedScore, compare_tables
 from defect_assets.evaluation.counts import ANY, read_counts
 from defect_assets.evaluation.report import IMAGES, REPORT, Report
+from defect_assets.evaluation.wording import scored, titled
 from defect_assets.registry.channels import PRODUCTION
 from defect_assets.registry.channels import REF as CHANNELS
 from defect_assets.registry.comparison.differences import Differences, differences
@@ -151,19 +152,14 @@ def main_scores(comparison: Comparison) -> dict[str, PairedScore]:
     return {name: comparison.scores[name] for name in names if name in comparison.scores}
 
 
-def titled(name: str) -> str:
-    """Return the name of a score as people are shown it."""
-    return name.replace("_", " ").replace("dice", "Dice").replace("auroc", "AUROC")
-
-
 def shown(name: str, score: PairedScore) -> dict[str, str]:
     """Return a score's cells of a table for people: name, before, after, difference, verdict."""
     bounds = f" ({score.interval[0]:+.3f} to {score.interval[1]:+.3f})" if score.interval else ""
     difference = "–" if score.difference is None else f"{score.difference:+.3f}"
     return {
         "score": titled(name),
-        "before": _shown(score.before),
-        "after": _shown(score.after),
+        "before": scored(score.before),
+        "after": scored(score.after),
         "difference": difference + bounds,
         "parts": str(score.parts),
         "verdict": str(score.verdict),
@@ -214,10 +210,6 @@ def _drawn(score: PairedScore) -> dict[str, str]:
         return {}
     low, high = (min(max(100 * (0.5 + bound), 0), 100) for bound in score.interval)
     return {"left": f"{low:.2f}", "width": f"{high - low:.2f}"}
-
-
-def _shown(score: float | None) -> str:
-    return "–" if score is None else f"{score:.3f}"
 
 
 def _warnings(a: Subject, b: Subject, told: Differences) -> list[str]:

@@ -16,6 +16,7 @@ from defect_assets.dataset.snapshot import read_snapshot
 from defect_assets.dataset.split import read_split
 from defect_assets.evaluation.metrics import Metrics
 from defect_assets.evaluation.report import Report
+from defect_assets.evaluation.wording import scored
 from defect_assets.inference.bundle import SPEC, BundleSpec
 from defect_assets.registry.comparison.comparing import counts_of
 from defect_assets.registry.release.candidates import Candidate
@@ -118,15 +119,15 @@ def _caveats(report: Report) -> list[str]:
     if len(measured) > 1:
         worst = min(measured, key=lambda name: measured[name])
         found.append(
-            f"Found worst: {worst}, Dice {_shown(measured[worst])} "
+            f"Found worst: {worst}, Dice {scored(measured[worst])} "
             f"({_interval(report.intervals.get(f'dice {worst}'))})."
         )
     for condition in sorted({s.condition for s in report.conditions}):
         slices = [s for s in report.conditions if s.condition == condition]
-        scored = {s.value: dice for s in slices if (dice := s.scores["dice"]) is not None}
-        if len(scored) > 1:
-            worst = min(scored, key=lambda value: scored[value])
-            found.append(f"Worst {condition}: {worst}, Dice {_shown(scored[worst])}.")
+        by_value = {s.value: dice for s in slices if (dice := s.scores["dice"]) is not None}
+        if len(by_value) > 1:
+            worst = min(by_value, key=lambda value: by_value[value])
+            found.append(f"Worst {condition}: {worst}, Dice {scored(by_value[worst])}.")
     few = [f"{n} ({s.groups})" for n, s in test.classes.items() if 0 < s.groups < FEW_PARTS]
     if few:
         found.append(
@@ -163,15 +164,11 @@ def _render(template: str, known: Mapping[str, Any]) -> bytes:
     )
     environment.filters |= {
         "short": short,
-        "score": _shown,
+        "score": scored,
         "interval": _interval,
         "cell": lambda text: text.replace("|", "\\|").replace("\n", " "),
     }
     return environment.get_template(template).render(known).encode()
-
-
-def _shown(score: float | None) -> str:
-    return "–" if score is None else f"{score:.3f}"
 
 
 def _interval(bounds: tuple[float, float] | None) -> str:
