@@ -12,8 +12,19 @@ from defect_assets.store import Digest, Store
 from defect_assets.store.objects import write_tree
 
 NAME = "defect_detector"
-SERVICE_FILES = ("service.py", "requirements.lock", "bentofile.yaml")
 _PACKAGE = Path(__file__).resolve().parents[1]
+_INCLUDED = ["service.py", "detector_service/**", "MODEL", "defect_assets/**/*.py"]
+
+
+def service_files(service: Path) -> list[Path]:
+    """Return what is staged of the service's folder: all but what was compiled from it."""
+    package = service / "detector_service"
+    return [
+        service / "service.py",
+        service / "requirements.lock",
+        service / "bentofile.yaml",
+        *sorted(p for p in package.rglob("*") if p.is_file() and p.parent.name != "__pycache__"),
+    ]
 
 
 def stage(store: Store, release: Release, service: Path, folder: Path) -> Digest:
@@ -26,7 +37,7 @@ def stage(store: Store, release: Release, service: Path, folder: Path) -> Digest
     release
         What is to be served.
     service
-        The folder with `SERVICE_FILES`.
+        The folder with `service_files`.
     folder
         Gets ``source`` (what the bento is built from) and ``model`` (the bundle and
         ``release.json``).
@@ -45,8 +56,10 @@ def stage(store: Store, release: Release, service: Path, folder: Path) -> Digest
         ignore=shutil.ignore_patterns("__pycache__", "*.pyc"),
     )
     shutil.copy(_PACKAGE / "__init__.py", source / inference.parent)
-    for name in SERVICE_FILES:
-        shutil.copy(service / name, source)
+    for file in service_files(service):
+        target = source / file.relative_to(service)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, target)
     (source / "MODEL").write_text(tag(release) + "\n")
 
     write_tree(store.objects.get_tree(release.bundle), model)
@@ -57,6 +70,9 @@ def stage(store: Store, release: Release, service: Path, folder: Path) -> Digest
                 "digest": release.bundle,
                 "dataset": release.dataset,
                 "config": release.config,
+                "report": release.report,
+                "note": release.note,
+                "metrics": release.metrics.model_dump(mode="json"),
             },
             indent=1,
         )
@@ -111,7 +127,7 @@ def build(staged: Path, digest: Digest, release: Release, bentoml_home: Path) ->
         labels=labels,
         description=release.note,
         build_ctx=str(staged / "source"),
-        include=["service.py", "MODEL", "defect_assets/**/*.py"],
+        include=_INCLUDED,
         python={"requirements_txt": "./requirements.lock", "lock_packages": False},
     )
     return name
