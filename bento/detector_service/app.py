@@ -111,7 +111,7 @@ class DetectorApp:
                 Middleware(Envelope, routes=[route.path for route in routes]),
                 *([cors] if origins else []),
                 Middleware(ErrorReplies),
-                Middleware(ApiKeys, ring=ring, open_paths=["/"]),
+                Middleware(ApiKeys, ring=ring, open_paths=["/", "/openapi.json"]),
                 Middleware(BodyLimit, limit=int(settings.max_body_mb * 1e6)),
             ],
             exception_handlers={HTTPException: _unrouted},

@@ -11,6 +11,9 @@ from defect_assets.inference.postprocessing import Defect
 PALETTE = ("#e11d48", "#f59e0b", "#8b5cf6", "#0ea5e9", "#10b981", "#ec4899", "#84cc16", "#f97316")
 """The colours of classes 1, 2, …; the page has the same."""
 
+_NAMED = 40
+"""So many defects have their names beside them; more would hide the image."""
+
 
 def png_base64(pixels: np.ndarray) -> str:
     """Return uint8 pixels, H × W or H × W × 3, as a PNG in base64."""
@@ -70,7 +73,7 @@ def polygons(mask: np.ndarray, defects: list[Defect]) -> list[list[list[tuple[in
 
 
 def overlay(image: np.ndarray, mask: np.ndarray, defects: list[Defect]) -> np.ndarray:
-    """Return the image with its defects tinted, outlined and numbered, uint8 (H, W, 3)."""
+    """Return the image, uint8 (H, W, 3), its defects tinted and outlined, the largest named."""
     shown = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if image.ndim == 2 else image.copy()
     line = max(1, round(min(mask.shape) / 300))
     for class_id in np.unique(mask[mask > 0]).tolist():
@@ -81,7 +84,7 @@ def overlay(image: np.ndarray, mask: np.ndarray, defects: list[Defect]) -> np.nd
             inside.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
         )
         cv2.drawContours(shown, contours, -1, colour, line)
-    for number, defect in enumerate(defects, start=1):
+    for number, defect in enumerate(defects[:_NAMED], start=1):
         left, top, _, _ = defect.bbox_xyxy
         text = f"{number} {defect.class_name} {defect.confidence:.0%}"
         _write(shown, text, (left, top - 2 * line), line, _rgb(defect.class_id))

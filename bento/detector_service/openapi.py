@@ -51,6 +51,8 @@ def description(settings: Settings) -> dict[str, Any]:
     page = {"text/html": {"schema": {"type": "string"}}}
     text = {"text/plain": {"schema": {"type": "string"}}}
     document = {"application/json": {"schema": {"type": "object"}}}
+    itself = _getting("This description", document, ("500",))
+    tried = _getting("A page to try it on", page, ("500",))
     lineage = _answering("What is loaded, where it comes from and how it is used.", ModelReply)
     verdict = {"X-Verdict": {"schema": {"enum": ["ok", "ng", "uncertain"]}}}
     paths: dict[str, Any] = {
@@ -77,8 +79,8 @@ def description(settings: Settings) -> dict[str, Any]:
         },
         "/model": {"get": lineage, "post": lineage},
         "/metrics": {"get": _getting("What Prometheus collects", text)},
-        "/openapi.json": {"get": _getting("This description", document)},
-        "/": {"get": {**_getting("A page to try it on", page, ("500",)), "security": []}},
+        "/openapi.json": {"get": {**itself, "security": []}},
+        "/": {"get": {**tried, "security": []}},
     }
     for path, says in (
         ("/livez", "The process lives"),
