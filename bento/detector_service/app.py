@@ -381,7 +381,8 @@ def _id(request: Request) -> str:
     return request.state.request_id
 
 
-def _unrouted(request: Request, error: HTTPException) -> Response:
+def _unrouted(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
     codes = {404: "not_found", 405: "method_not_allowed"}
     hint = "GET /openapi.json says what there is"
     refused = ApiError(
