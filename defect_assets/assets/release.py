@@ -1,5 +1,7 @@
 """Releases and what is served of them."""
 
+from typing import TYPE_CHECKING
+
 import dagster as dg
 
 from defect_assets.assets.dataset import NO_PARTITIONS
@@ -20,6 +22,9 @@ from defect_assets.registry.code import code_version
 from defect_assets.registry.packaging import service_files
 from defect_assets.resources import HomeResource
 from defect_assets.store import Store
+
+if TYPE_CHECKING:
+    from defect_assets.registry.exporting import Comparison
 
 SERVICE = PROJECT / "bento"
 """The service's folder."""
@@ -89,6 +94,7 @@ def model_release(
         "inference.detector",
         "inference.images",
         "inference.quality",
+        "inference.runtimes.choice",
         files=service_files(SERVICE),
     ),
 )
@@ -105,7 +111,7 @@ def defect_bento(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Ma
             f"{context.partition_key} is not released yet: materialize model_release first"
         )
     place.prepare()
-    digest, tag = package(store, release, SERVICE, place.bentoml)
+    digest, tag, comparisons = package(store, release, SERVICE, place.bentoml)
     record = record_of(
         context,
         digest,
@@ -113,17 +119,29 @@ def defect_bento(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Ma
             "model_release": store.content(f"releases/{release.id}") or "",
             **environment_of(store),
         },
-        details={"tag": tag},
+        details={"tag": tag, "runtimes": [c.model_dump() for c in comparisons]},
     )
     store.publish(ref_of(record), record)
     return result_of(
         record,
         {
             "tag": tag,
+            "runtimes": _runtimes_table(comparisons),
             "serve": f"BENTOML_HOME={place.bentoml} bentoml serve {tag}",
             "containerize": f"BENTOML_HOME={place.bentoml} bentoml containerize {tag}",
         },
     )
+
+
+def _runtimes_table(comparisons: list["Comparison"]) -> dg.MarkdownMetadataValue:
+    """Return how each runtime answers beside PyTorch in float32, which is always served."""
+    lines = [
+        f"| {c.runtime} | {c.agreement:.5f} | {c.dice:.4f} | {c.dice_of_pytorch:.4f} | "
+        f"{c.verdicts} of {c.images} | {'yes' if c.passed else 'no'} |"
+        for c in comparisons
+    ]
+    head = "| runtime | same pixels | Dice | of PyTorch | same verdicts | served |"
+    return dg.MetadataValue.md("\n".join([head, "|---" * 6 + "|", *lines]))
 
 
 def _experiment(store: Store, config: ReleaseConfig) -> tuple[str, str]:

@@ -4,12 +4,20 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from defect_assets.dataset.images import LabelledImage
+from defect_assets.dataset.split import read_part, read_split
+from defect_assets.evaluation.report import REPORT, Report
 from defect_assets.registry.releases import Release
 from defect_assets.store import Digest, Store
 from defect_assets.store.objects import write_tree
+
+if TYPE_CHECKING:
+    from defect_assets.registry.exporting import Comparison
 
 NAME = "defect_detector"
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -27,7 +35,9 @@ def service_files(service: Path) -> list[Path]:
     ]
 
 
-def stage(store: Store, release: Release, service: Path, folder: Path) -> Digest:
+def stage(
+    store: Store, release: Release, service: Path, folder: Path
+) -> tuple[Digest, list["Comparison"]]:
     """Write all that a bento of a release consists of into a folder.
 
     Parameters
@@ -39,15 +49,19 @@ def stage(store: Store, release: Release, service: Path, folder: Path) -> Digest
     service
         The folder with `service_files`.
     folder
-        Gets ``source`` (what the bento is built from) and ``model`` (the bundle and
-        ``release.json``).
+        Gets ``source`` (what the bento is built from) and ``model`` (the bundle,
+        ``release.json``, and what other runtimes than PyTorch need).
 
     Returns
     -------
     str
         The bento's digest: of its files' names and contents, which the store holds, too. The same
         release with the same code gives the same.
+    list of Comparison
+        How other runtimes answer; those that answer otherwise are not served.
     """
+    from defect_assets.registry.exporting import OF_EACH_CLASS, export_runtimes  # imports PyTorch
+
     source, model = folder / "source", folder / "model"
     inference = Path("defect_assets/inference")
     shutil.copytree(
@@ -77,13 +91,21 @@ def stage(store: Store, release: Release, service: Path, folder: Path) -> Digest
             indent=1,
         )
     )
-    return store.objects.put_tree(
+    comparisons = export_runtimes(model, list(_test_images(store, release, OF_EACH_CLASS)))
+    digest = store.objects.put_tree(
         {
             path.relative_to(folder).as_posix(): path.read_bytes()
             for path in sorted(folder.rglob("*"))
             if path.is_file()
         }
     )
+    return digest, comparisons
+
+
+def _test_images(store: Store, release: Release, of_each_class: int) -> Iterator[LabelledImage]:
+    """Yield some images of each class that the released model was tested on."""
+    report = Report.model_validate_json(store.objects.get_tree(release.report)[REPORT])
+    return read_part(store, read_split(store, report.split), "test", of_each_class=of_each_class)
 
 
 def tag(release: Release) -> str:
@@ -135,9 +157,9 @@ def build(staged: Path, digest: Digest, release: Release, bentoml_home: Path) ->
 
 def package(
     store: Store, release: Release, service: Path, bentoml_home: Path
-) -> tuple[Digest, str]:
-    """Stage and build the bento of a release; return its digest and its tag."""
+) -> tuple[Digest, str, list["Comparison"]]:
+    """Stage and build the bento of a release; return its digest, its tag, how runtimes answer."""
     with tempfile.TemporaryDirectory(prefix="defect-bento-") as folder:
         staged = Path(folder)
-        digest = stage(store, release, service, staged)
-        return digest, build(staged, digest, release, bentoml_home)
+        digest, comparisons = stage(store, release, service, staged)
+        return digest, build(staged, digest, release, bentoml_home), comparisons

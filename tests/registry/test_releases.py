@@ -5,11 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from defect_assets.dataset.snapshot import find_snapshot
+from defect_assets.dataset.split import split_snapshot
 from defect_assets.evaluation.metrics import summarize
 from defect_assets.evaluation.report import REPORT, Report
 from defect_assets.home import PROJECT
 from defect_assets.inference.bundle import check_bundle
 from defect_assets.inference.detector import Detector
+from defect_assets.inference.exported import MODEL
 from defect_assets.registry.packaging import stage
 from defect_assets.registry.releases import (
     Release,
@@ -22,6 +25,7 @@ from defect_assets.registry.releases import (
 from defect_assets.store import Digest, Record, Store
 from tests.evaluation.test_metrics import NAMES, _table
 from tests.inference.test_detector import untrained_bundle
+from tests.small import cut, home_of, ingest, plain
 
 ONES = np.ones((5, 6), np.uint8)
 
@@ -31,6 +35,7 @@ def _experiment(
     dataset: str = "DS-1.0.0",
     evaluated: bool = True,
     truth: np.ndarray = ONES,
+    split: Digest = "0" * 64,
 ) -> Digest:
     bundle = store.objects.put_tree(untrained_bundle())
     store.publish(f"experiments/{dataset}/C-01", Record(asset="x", content=bundle))
@@ -39,7 +44,7 @@ def _experiment(
             dataset=dataset,
             config="C-01",
             bundle=bundle,
-            split="0" * 64,
+            split=split,
             postprocessing={"threshold": 0.5},  # type: ignore[arg-type]
             test=summarize(_table([(truth, truth)]), NAMES.values()),
         )
@@ -115,23 +120,33 @@ def test_the_note_says_what_it_was_made_of_and_how_good_it_is(store: Store) -> N
 
 @pytest.fixture
 def staged(store: Store, tmp_path: Path) -> tuple[Path, Digest, Release]:
-    _experiment(store)
+    home = home_of(tmp_path / "home")
+    plain(home, "first", range(60))
+    ingest(home, store, "first")
+    snapshot = cut(home, store)
+    assert snapshot is not None
+    split = split_snapshot(store, find_snapshot(store, snapshot.id)[0])
+    _experiment(store, split=store.objects.put_json(split.model_dump(mode="json")))
     made = release(store, "v0.1.0", "DS-1.0.0", "C-01")
     folder = tmp_path / "staged"
-    return folder, stage(store, made, PROJECT / "bento", folder), made
+    digest, comparisons = stage(store, made, PROJECT / "bento", folder)
+    assert comparisons
+    return folder, digest, made
 
 
 def test_the_staged_model_is_the_released_bundle(staged: tuple[Path, Digest, Release]) -> None:
     folder, _, made = staged
     check_bundle(folder / "model", made.bundle)
-    Detector.load(folder / "model").analyze(np.zeros((40, 50), np.uint8))
+    for runtime in (None, "auto"):
+        Detector.load(folder / "model", runtime).analyze(np.zeros((40, 50), np.uint8))
+    assert (folder / "model" / MODEL).exists()
 
 
 def test_the_same_release_gives_the_same_bento(
     staged: tuple[Path, Digest, Release], store: Store, tmp_path: Path
 ) -> None:
     _, digest, made = staged
-    assert stage(store, made, PROJECT / "bento", tmp_path / "again") == digest
+    assert stage(store, made, PROJECT / "bento", tmp_path / "again")[0] == digest
 
 
 def test_the_bento_holds_the_service_and_inference_code_alone(
@@ -140,7 +155,10 @@ def test_the_bento_holds_the_service_and_inference_code_alone(
     source = staged[0] / "source"
     files = {p.relative_to(source).as_posix() for p in source.rglob("*") if p.is_file()}
     beside = {f for f in files if not f.startswith("defect_assets/inference/")}
-    assert beside == {
+    service = {f for f in beside if f.startswith("detector_service/")}
+    assert {"detector_service/app.py", "detector_service/page/index.html"} <= service
+    assert not any("__pycache__" in f for f in service)
+    assert beside - service == {
         "defect_assets/__init__.py",
         "service.py",
         "MODEL",
