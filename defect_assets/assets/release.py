@@ -19,7 +19,7 @@ from defect_assets.assets.publishing import (
 from defect_assets.home import PROJECT
 from defect_assets.partitions import releases
 from defect_assets.registry.code import code_version
-from defect_assets.registry.packaging import SERVICE_FILES
+from defect_assets.registry.packaging import service_files
 from defect_assets.resources import HomeResource
 from defect_assets.store import Store
 
@@ -92,8 +92,10 @@ def model_release(
     code_version=code_version(
         "registry.packaging",
         "inference.detector",
+        "inference.images",
+        "inference.quality",
         "inference.runtimes.choice",
-        files=[SERVICE / name for name in SERVICE_FILES],
+        files=service_files(SERVICE),
     ),
 )
 def defect_bento(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult:

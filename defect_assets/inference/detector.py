@@ -128,8 +128,18 @@ class Detector:
         postprocessing
             What counts as a defect; by default the bundle's.
         """
-        full = self._placing(size).restore(maps, (size[0], size[1]))
+        full = self._restored(maps, size)
         return (postprocessing or self.spec.postprocessing)(full, self.spec.class_map)
+
+    def likeliest_class(self, maps: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+        """Return the defect class, uint8 (H, W), that each pixel is most probably of, if of any."""
+        full = self._restored(maps, size)
+        best, likeliest = full[1], np.ones(size[:2], np.uint8)
+        for class_id in range(2, len(full)):
+            here = full[class_id]
+            likeliest[here > best] = class_id
+            np.maximum(best, here, out=best)
+        return likeliest
 
     def probabilities(self, fitted: np.ndarray) -> np.ndarray:
         """Return each pixel's probabilities at the network's resolution.
@@ -153,10 +163,30 @@ class Detector:
             for i in range(0, len(windows), WINDOWS_AT_ONCE)
         )
 
-    def _placing(self, size: tuple[int, ...]) -> Preprocessing:
-        """Return how an image of some size lies on what the network is shown of it."""
+    def _restored(self, maps: np.ndarray, size: tuple[int, ...]) -> "_Restored":
         tiling = self._tiling(size)
-        return self.spec.preprocessing if tiling is None else tiling.canvas
+        canvas = self.spec.preprocessing if tiling is None else tiling.canvas
+        return _Restored(canvas, maps, size)
 
     def _tiling(self, size: tuple[int, ...]) -> Tiling | None:
         return tiling_of((size[0], size[1]), self.spec.preprocessing, self.spec.trained_on)
+
+
+class _Restored(Sequence[np.ndarray]):
+    """Maps of what the network was shown, brought to an image's size, each when it is asked for.
+
+    Most parts are fine, and of those no more than the first is.
+    """
+
+    def __init__(
+        self, preprocessing: Preprocessing, maps: np.ndarray, size: tuple[int, ...]
+    ) -> None:
+        self._preprocessing = preprocessing
+        self._maps = maps
+        self._size = (size[0], size[1])
+
+    def __len__(self) -> int:
+        return len(self._maps)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._preprocessing.restore(self._maps[index][None], self._size)[0]

@@ -20,8 +20,19 @@ if TYPE_CHECKING:
     from defect_assets.registry.exporting import Comparison
 
 NAME = "defect_detector"
-SERVICE_FILES = ("service.py", "requirements.lock", "bentofile.yaml")
 _PACKAGE = Path(__file__).resolve().parents[1]
+_INCLUDED = ["service.py", "detector_service/**", "MODEL", "defect_assets/**/*.py"]
+
+
+def service_files(service: Path) -> list[Path]:
+    """Return what is staged of the service's folder: all but what was compiled from it."""
+    package = service / "detector_service"
+    return [
+        service / "service.py",
+        service / "requirements.lock",
+        service / "bentofile.yaml",
+        *sorted(p for p in package.rglob("*") if p.is_file() and p.parent.name != "__pycache__"),
+    ]
 
 
 def stage(
@@ -36,7 +47,7 @@ def stage(
     release
         What is to be served.
     service
-        The folder with `SERVICE_FILES`.
+        The folder with `service_files`.
     folder
         Gets ``source`` (what the bento is built from) and ``model`` (the bundle,
         ``release.json``, and what other runtimes than PyTorch need).
@@ -59,8 +70,10 @@ def stage(
         ignore=shutil.ignore_patterns("__pycache__", "*.pyc"),
     )
     shutil.copy(_PACKAGE / "__init__.py", source / inference.parent)
-    for name in SERVICE_FILES:
-        shutil.copy(service / name, source)
+    for file in service_files(service):
+        target = source / file.relative_to(service)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, target)
     (source / "MODEL").write_text(tag(release) + "\n")
 
     write_tree(store.objects.get_tree(release.bundle), model)
@@ -71,6 +84,9 @@ def stage(
                 "digest": release.bundle,
                 "dataset": release.dataset,
                 "config": release.config,
+                "report": release.report,
+                "note": release.note,
+                "metrics": release.metrics.model_dump(mode="json"),
             },
             indent=1,
         )
@@ -133,7 +149,7 @@ def build(staged: Path, digest: Digest, release: Release, bentoml_home: Path) ->
         labels=labels,
         description=release.note,
         build_ctx=str(staged / "source"),
-        include=["service.py", "MODEL", "defect_assets/**/*.py"],
+        include=_INCLUDED,
         python={"requirements_txt": "./requirements.lock", "lock_packages": False},
     )
     return name
