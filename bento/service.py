@@ -10,7 +10,7 @@ import logging
 from pathlib import Path
 
 import bentoml
-from detector_service.app import DetectorApp, model_reply
+from detector_service.app import DetectorApp, key_ring, model_reply
 from detector_service.logs import log_to_stdout
 from detector_service.settings import Settings
 from starlette.types import Receive, Scope, Send
@@ -48,7 +48,7 @@ class DefectDetector:
     @staticmethod
     def check() -> None:
         """Stop the start, before any process is made, if settings or model are not sound."""
-        Settings()
+        key_ring(Settings())
         _checked(Path(bentoml.models.get(MODEL_TAG).path))
 
     def __init__(self) -> None:

@@ -49,10 +49,11 @@ class Inspection:
 
     def timings(self) -> Timings:
         """Return how long it took until now, and in what."""
-        stages = (self.decode_s, self.queue_s, self.forward_s, self.postprocess_s)
-        rounded = [round(1000 * seconds, 3) for seconds in stages]
-        return Timings.model_construct(
-            **dict(zip(("decode", "queue", "forward", "postprocess"), rounded, strict=True)),
+        return Timings(
+            decode=round(1000 * self.decode_s, 3),
+            queue=round(1000 * self.queue_s, 3),
+            forward=round(1000 * self.forward_s, 3),
+            postprocess=round(1000 * self.postprocess_s, 3),
             total=round(self.milliseconds(), 3),
         )
 

@@ -76,7 +76,6 @@ class DetectorApp:
         self._taken = 0
         self._page = PAGE.read_bytes()
         self._openapi = description(settings)
-        ring = KeyRing(settings.api_keys.get_secret_value(), settings.api_keys_file)
         on_gpu = "cuda" in str(detector.device)
         self.analyzer = Analyzer(
             detector,
@@ -111,7 +110,7 @@ class DetectorApp:
                 Middleware(Envelope, routes=[route.path for route in routes]),
                 *([cors] if origins else []),
                 Middleware(ErrorReplies),
-                Middleware(ApiKeys, ring=ring, open_paths=["/", "/openapi.json"]),
+                Middleware(ApiKeys, ring=key_ring(settings), open_paths=["/", "/openapi.json"]),
                 Middleware(BodyLimit, limit=int(settings.max_body_mb * 1e6)),
             ],
             exception_handlers={HTTPException: _unrouted},
@@ -241,7 +240,7 @@ class DetectorApp:
                 "busy",
                 f"{self._taken} requests are being worked on already",
                 "send it again after the seconds in Retry-After",
-                {"Retry-After": "1", "Connection": "close"},
+                {"Retry-After": "1"},
             )
         self._taken += 1
         try:
@@ -346,6 +345,17 @@ class DetectorApp:
         )
 
 
+def key_ring(settings: Settings) -> KeyRing:
+    """Return the keys that open the service.
+
+    Raises
+    ------
+    OSError
+        If their file cannot be read.
+    """
+    return KeyRing(settings.api_keys.get_secret_value(), settings.api_keys_file)
+
+
 def model_reply(release: dict[str, Any], detector: Detector) -> ModelReply:
     """Return what ``/model`` says of a release and its loaded model."""
     return ModelReply(
@@ -371,7 +381,8 @@ def _id(request: Request) -> str:
     return request.state.request_id
 
 
-def _unrouted(request: Request, error: HTTPException) -> Response:
+def _unrouted(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
     codes = {404: "not_found", 405: "method_not_allowed"}
     hint = "GET /openapi.json says what there is"
     refused = ApiError(

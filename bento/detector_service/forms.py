@@ -79,7 +79,7 @@ async def read_form(
             form = await parser.parse()
     except TimeoutError:
         message = f"the request did not come in within {deadline_s:g} s"
-        raise ApiError(408, "too_slow", message, headers={"Connection": "close"}) from None
+        raise ApiError(408, "too_slow", message) from None
     except ClientDisconnect:
         raise client_gone() from None
     except MultiPartException as error:

@@ -25,8 +25,9 @@ _REQUEST_ID = {
     "name": "X-Request-ID",
     "in": "header",
     "required": False,
-    "description": "Comes back in the reply and stands in the logs; by default one is drawn.",
-    "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,64}$"},
+    "description": "Comes back in the reply and stands in the logs if it is at most 64 letters, "
+    "digits and . _ : -; otherwise one is drawn.",
+    "schema": {"type": "string"},
 }
 _RETRY = {"Retry-After": {"description": "Seconds", "schema": {"type": "string"}}}
 

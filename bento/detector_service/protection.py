@@ -47,10 +47,18 @@ class Envelope:
             await self._app(scope, receive, send)
             return
         begun = time.perf_counter()
-        offered = Headers(scope=scope).get("x-request-id", "")
+        asked = Headers(scope=scope)
+        offered = asked.get("x-request-id", "")
         request_id = offered if _SANE_ID.fullmatch(offered) else uuid.uuid4().hex
         scope["state"] = {**scope.get("state", {}), "request_id": request_id, "log": {}}
         sent: dict[str, Any] = {"status": 0, "bytes": 0}
+        coming = asked.get("content-length", "0") != "0" or "transfer-encoding" in asked
+
+        async def receive_until_end() -> Message:
+            nonlocal coming
+            message = await receive()
+            coming = coming and message.get("more_body", False)
+            return message
 
         async def count(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -58,12 +66,15 @@ class Envelope:
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
                 headers["X-Content-Type-Options"] = "nosniff"
+                if coming:
+                    # The server would go on to read what nobody wants any more.
+                    headers["Connection"] = "close"
             else:
                 sent["bytes"] += len(message.get("body", b""))
             await send(message)
 
         try:
-            await self._app(scope, receive, count)
+            await self._app(scope, receive_until_end, count)
         except Exception:
             logger.exception("request %s failed", request_id)
             if sent["status"]:
@@ -224,5 +235,4 @@ class BodyLimit:
             "body_too_large",
             f"the request is larger than {self._limit / 1e6:g} MB",
             "send a smaller file, or ask the operator to raise DETECTOR_MAX_BODY_MB",
-            {"Connection": "close"},
         )

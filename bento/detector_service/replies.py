@@ -8,7 +8,7 @@ from defect_assets.inference.postprocessing import Analysis, Defect, Verdict
 from detector_service.errors import ErrorDetail
 from detector_service.masks import png_base64, polygons, run_lengths
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 """Grows when a field of a reply goes or changes its meaning; new fields do not count."""
 
 
