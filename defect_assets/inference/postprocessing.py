@@ -89,11 +89,11 @@ class Postprocessing(BaseModel):
             only, else ``ok``.
         """
         defective = 1.0 - probabilities[0]
-        labels, stats, centroids = self._regions(defective >= self.threshold)
+        mask = np.zeros(defective.shape, np.uint8)
+        place, labels, stats, centroids = _regions(defective >= self.threshold)
         kept = self._large_enough(stats)
         if not len(kept):
-            mask = np.zeros(defective.shape, np.uint8)
-            _, doubtful, _ = self._regions(defective >= self.review_threshold)
+            _, _, doubtful, _ = _regions(defective >= self.review_threshold)
             verdict: Verdict = "uncertain" if len(self._large_enough(doubtful)) else "ok"
             return Analysis(verdict, [], mask, defective)
 
@@ -104,8 +104,8 @@ class Postprocessing(BaseModel):
         def mean(values: np.ndarray) -> np.ndarray:
             return np.bincount(region, values, len(stats)) / np.maximum(stats[:, _AREA], 1)
 
-        confidence = mean(defective.ravel()[where]).clip(0, 1)
-        evidence = [mean(probabilities[c].ravel()[where]) for c in sorted(class_names)]
+        confidence = mean(defective[place].ravel()[where]).clip(0, 1)
+        evidence = [mean(probabilities[c][place].ravel()[where]) for c in sorted(class_names)]
         class_of = 1 + np.argmax(evidence, axis=0)
         y, x = np.divmod(where, labels.shape[1])
         x, y = x - centroids[region, 0], y - centroids[region, 1]
@@ -114,6 +114,9 @@ class Postprocessing(BaseModel):
         paint = np.zeros(len(stats), np.uint8)
         paint[kept] = class_of[kept]
         largest = kept[np.argsort(-stats[kept, _AREA], kind="stable")]
+        mask[place] = paint[labels]
+        rows, columns = place
+        stats[:, :2] += columns.start, rows.start
         left, top, width, height, area = stats[largest].T.tolist()
         defects = [
             Defect(
@@ -134,7 +137,7 @@ class Postprocessing(BaseModel):
                 top,
                 width,
                 height,
-                centroids[largest].tolist(),
+                (centroids[largest] + (columns.start, rows.start)).tolist(),
                 area,
                 major[largest].tolist(),
                 minor[largest].tolist(),
@@ -142,19 +145,30 @@ class Postprocessing(BaseModel):
                 strict=True,
             )
         ]
-        return Analysis("ng", defects, paint[labels], defective)
-
-    @staticmethod
-    def _regions(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the labels (H, W) and, by label, OpenCV's statistics and the centre."""
-        _, labels, stats, centroids = cv2.connectedComponentsWithStats(
-            mask.astype(np.uint8), connectivity=8
-        )
-        return labels, stats, centroids
+        return Analysis("ng", defects, mask, defective)
 
     def _large_enough(self, stats: np.ndarray) -> np.ndarray:
         """Return the labels of the regions that count; 0 is the background's."""
         return 1 + np.flatnonzero(stats[1:, _AREA] >= self.min_area_px)
+
+
+def _regions(
+    mask: np.ndarray,
+) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray, np.ndarray]:
+    """Return the box that holds all regions of a mask, rows and columns; and in it their labels
+    (H, W) and, by label, OpenCV's statistics and the centre.
+
+    OpenCV looks for regions in most of the time of all postprocessing, even where there is none;
+    of its algorithms this one takes a third of the default's.
+    """
+    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+    place = (slice(top, top + height), slice(left, left + width))
+    if not width:
+        return place, np.zeros((0, 0), np.int32), np.zeros((1, 5), np.int32), np.zeros((1, 2))
+    _, labels, stats, centroids = cv2.connectedComponentsWithStatsWithAlgorithm(
+        mask[place].view(np.uint8), 8, cv2.CV_32S, cv2.CCL_BBDT
+    )
+    return place, labels, stats, centroids
 
 
 def axes(
