@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import litserve
+from fastapi import Request
 
 from defect_assets.inference.detector import Detector
 from defect_assets.inference.images import decode_image, encode_png
@@ -19,8 +20,8 @@ class DetectorAPI(litserve.LitAPI):
         """Load the model, and run it once."""
         self.detector = Detector.load(Path(os.environ["BUNDLE"]), runtime=os.environ["RUNTIME"])
 
-    def decode_request(self, request: Any) -> Any:
-        """Decode the image; of another annotation LitServe would make a JSON body."""
+    def decode_request(self, request: Request) -> Any:
+        """Decode the image of the form that LitServe passes in place of a request."""
         return decode_image(request["image"].file.read())
 
     def predict(self, image: Any) -> Analysis:
