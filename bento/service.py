@@ -56,7 +56,7 @@ class DefectDetector:
         settings = Settings()
         folder = Path(self.bento_model.path)
         release = _checked(folder)
-        detector = Detector.load(folder)
+        detector = Detector.load(folder, settings.runtime)
         self.app = DetectorApp(detector, model_reply(release, detector), settings)
         self.app.analyzer.warm_up()
         if not settings.api_keys.get_secret_value() and settings.api_keys_file is None:

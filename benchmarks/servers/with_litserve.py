@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import litserve
-from starlette.datastructures import UploadFile
 
 from defect_assets.inference.detector import Detector
 from defect_assets.inference.images import decode_image, encode_png
@@ -20,8 +19,8 @@ class DetectorAPI(litserve.LitAPI):
         """Load the model, and run it once."""
         self.detector = Detector.load(Path(os.environ["BUNDLE"]), runtime=os.environ["RUNTIME"])
 
-    def decode_request(self, request: dict[str, UploadFile]) -> Any:
-        """Decode the image."""
+    def decode_request(self, request: Any) -> Any:
+        """Decode the image; of another annotation LitServe would make a JSON body."""
         return decode_image(request["image"].file.read())
 
     def predict(self, image: Any) -> Analysis:

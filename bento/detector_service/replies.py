@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 from defect_assets.inference.postprocessing import Analysis, Defect, Verdict
 from detector_service.errors import ErrorDetail
-from detector_service.masks import png_base64, polygons, run_lengths
+from detector_service.masks import mask_base64, polygons, run_lengths
 
 SCHEMA_VERSION: Literal[1] = 1
 """Grows when a field of a reply goes or changes its meaning; new fields do not count."""
@@ -146,7 +146,7 @@ def mask_of(
 ) -> str | RunLengths | list[Polygon] | None:
     """Return the mask in the form that was asked for: see `forms.ReplyOptions`."""
     if form == "png":
-        return png_base64(analysis.mask)
+        return mask_base64(analysis.mask)
     if form == "rle":
         return RunLengths(size=analysis.mask.shape, counts=run_lengths(analysis.mask, classes))
     if form == "polygon":

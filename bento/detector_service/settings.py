@@ -1,6 +1,7 @@
 """The service's settings: environment variables that begin with ``DETECTOR_``."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -11,6 +12,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="DETECTOR_", frozen=True, env_ignore_empty=True)
 
+    runtime: Literal["auto", "torch", "openvino", "onnx", "tensorrt"] = "auto"
+    """What runs the network; ``auto``: PyTorch on a GPU, else the fastest that answers as it
+    does."""
     api_keys: SecretStr = SecretStr("")
     """Who may ask: keys, comma-separated, several so that they can be changed one after the
     other. None here and none in the file: everybody."""

@@ -155,7 +155,10 @@ def test_the_bento_holds_the_service_and_inference_code_alone(
     source = staged[0] / "source"
     files = {p.relative_to(source).as_posix() for p in source.rglob("*") if p.is_file()}
     beside = {f for f in files if not f.startswith("defect_assets/inference/")}
-    assert beside == {
+    service = {f for f in beside if f.startswith("detector_service/")}
+    assert {"detector_service/app.py", "detector_service/page/index.html"} <= service
+    assert not any("__pycache__" in f for f in service)
+    assert beside - service == {
         "defect_assets/__init__.py",
         "service.py",
         "MODEL",

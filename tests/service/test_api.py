@@ -29,7 +29,7 @@ def test_a_reply_says_what_the_detector_says(served: Served) -> None:
         assert {name: found[name] for name in defect.model_dump()} == defect.model_dump(mode="json")
         assert found["area_mm2"] == pytest.approx(defect.area_px * 0.25)
         assert found["centroid_mm"] == pytest.approx([0.5 * c for c in defect.centroid_xy])
-    assert reply["model"]["runtime"] == "torch"
+    assert reply["model"]["runtime"] == "torch fp32"
     assert reply["timings_ms"]["total"] >= reply["timings_ms"]["forward"] > 0
 
 

@@ -48,7 +48,7 @@ def page(browser, live: LiveService) -> Iterator[Page]:
         ),
     )
     page.goto(live.address)
-    expect(page.locator("#model-name")).to_have_text("v0.0.1 · torch")
+    expect(page.locator("#model-name")).to_have_text("v0.0.1 · torch fp32")
     yield page
     expected = page.evaluate("window.expectedErrors || 0")
     assert len(complaints) == expected, complaints
@@ -166,7 +166,7 @@ def test_it_asks_for_a_key_where_one_is_needed(browser, tmp_path: Path) -> None:
         expect(page.locator("dialog#key")).to_be_visible()
         page.locator("#key-value").fill("secret")
         page.get_by_role("button", name="Use it").click()
-        expect(page.locator("#model-name")).to_have_text("v0.0.1 · torch")
+        expect(page.locator("#model-name")).to_have_text("v0.0.1 · torch fp32")
         drop(page, {"a.png": encoded(noise())})
         expect(page.locator("#verdict")).to_have_class("ng")
         page.close()
