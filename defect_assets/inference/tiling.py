@@ -17,11 +17,11 @@ from defect_assets.inference.preprocessing import Preprocessing
 
 LARGER = 1.5
 """An image is looked at by windows if it is more than this many times as high or as wide as any of
-the training. Up to there one look at the whole finds nearly all defects, in a third of the time; at
-twice the size it finds every other one (`benchmarks/runtimes.md`)."""
+the training. A little below that size one look at the whole finds nine of ten defects, in a sixth
+of the time; a little above it two of three (`benchmarks/runtimes.md`)."""
 OVERLAP = 0.25
-"""Share of a window that the next one sees again, at least. A half finds no more, in 1.7 times the
-time."""
+"""Share of a window that the next one sees again, at least. A half finds as many defects, in
+1.7 times the time."""
 
 Size = tuple[int, int]
 """Height and width, in pixels."""
