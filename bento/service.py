@@ -30,10 +30,10 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
     await bentoml.get_current_service().app.asgi(scope, receive, send)
 
 
-# Deadlines are ours, one for a request to come in and one for its answer: BentoML's answers and lets
-# the work go on. Its own comes after both, but not long after, since the timer of every request stays
-# in memory until it ends. Its metrics have a label for every path that anybody asks for, its access
-# log a format of its own.
+# Deadlines are ours, one for a request to come in and one for its answer: BentoML's answers and
+# lets the work go on. Its own comes after both, but not long after: the timer of every request
+# stays in memory until it ends. Its metrics have a label for every path that anybody asks for, its
+# access log a format of its own.
 @bentoml.service(
     name="defect_detector",
     traffic={"timeout": 2 * Settings().deadline_s + 5},
