@@ -232,3 +232,20 @@ def test_the_detector_imports_no_runtime_before_it_is_chosen() -> None:
     command = [sys.executable, "-c", script]
     loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "openvino", "onnxruntime"} & set(loaded)
+
+
+def test_signals_are_handled_after_openvino_was_used(folder: Path) -> None:
+    """Where two of its cores end in another order than they began, the next signal crashes."""
+    script = f"""
+import signal, subprocess
+from pathlib import Path
+from defect_assets.inference.detector import Detector
+first, second = (Detector.load(Path({str(folder)!r}), "openvino") for _ in range(2))
+del first
+del second
+handled = []
+signal.signal(signal.SIGCHLD, lambda *_: handled.append(1))
+subprocess.run(["true"], check=True)
+assert handled
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)

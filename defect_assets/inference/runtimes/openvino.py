@@ -1,6 +1,7 @@
 """OpenVINO: the fastest on a CPU, above all where the processor computes in bf16."""
 
 import threading
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,7 @@ class OpenVinoRuntime:
     def __init__(
         self, model: Path, flips: bool, precision: Precision = "fp32", threads: int | None = None
     ) -> None:
-        try:
-            import openvino
-        except ImportError as error:
-            raise RuntimeUnavailable("openvino is not installed: pip install it") from error
-        core = openvino.Core()
+        core = _core()
         if precision.upper() not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise RuntimeUnavailable(f"this processor does not compute in {precision}")
         self.variant = Variant("openvino", precision)
@@ -67,3 +64,18 @@ class OpenVinoRuntime:
         request = self._of_thread.request
         request.infer([inputs], share_inputs=True, share_outputs=True)
         return request.get_output_tensor().data
+
+
+@cache
+def _core() -> Any:
+    """Return OpenVINO's core, one for as long as the process lives.
+
+    Each core gives the main thread a stack of its own for signal handlers, and takes it away at its
+    end. Where cores end in another order than they began, the one that is left is gone, and the
+    next signal that Python handles ends the process (openvino 2026.4).
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise RuntimeUnavailable("openvino is not installed: pip install it") from error
+    return openvino.Core()
