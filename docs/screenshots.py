@@ -74,6 +74,7 @@ def changed_masks(folder: Path) -> Path:
 
 def lineage(page: Page, address: str) -> None:
     """Show the global lineage with every group open."""
+    page.set_viewport_size({"width": 1440, "height": 1010})
     page.goto(f"{address}/asset-groups/")
     page.get_by_text("production").first.wait_for()
     page.get_by_text("Hide navigation").click()
@@ -82,6 +83,7 @@ def lineage(page: Page, address: str) -> None:
     page.keyboard.press("Alt+e")  # opens all groups
     page.wait_for_timeout(3000)
     save(page, "lineage")
+    page.set_viewport_size({"width": 1440, "height": 860})
 
 
 def service(page: Page, address: str) -> None:
