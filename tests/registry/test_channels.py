@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -179,7 +180,7 @@ def test_two_commands_at_once_leave_one_history(
         "DEFECT_STORE": str(tmp_path / "store"),
     }
     commands = [
-        ["python", "-m", "defect_assets", "promote", version, "production", "--why", "mine"]
+        [sys.executable, "-m", "defect_assets", "promote", version, "production", "--why", "mine"]
         for version in VERSIONS[:2]
     ]
     running = [subprocess.Popen(c, env=environment, stderr=subprocess.PIPE) for c in commands]
