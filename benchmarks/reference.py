@@ -30,6 +30,7 @@ from defect_assets.evaluation.overlap import dice
 from defect_assets.inference.bundle import BundleSpec
 from defect_assets.inference.detector import Detector
 from defect_assets.inference.postprocessing import Postprocessing
+from defect_assets.inference.runtimes.pytorch import TorchRuntime
 from defect_assets.registry.checkout import NoCheckout, read_checkout
 from defect_assets.settings import read_settings
 from defect_assets.training.config import TrainingConfig
@@ -110,7 +111,7 @@ def score_split(config: TrainingConfig, tiles: Path, split: int) -> Score:
         class_map=config.class_map(description.class_map),
         flips=config.flips,
     )
-    detector = Detector(result.network, spec)
+    detector = Detector(TorchRuntime(result.network, flips=True), spec)
     tested = [images[i] for i in in_test]
     found = [detector.analyze(image.image) for image in tested]
     table = pd.DataFrame(

@@ -231,7 +231,7 @@ def serve(
         str,
         typer.Option(
             help="Address to listen on; 0.0.0.0: all, so that the network reaches it. "
-            "It asks nobody who they are."
+            "Without DETECTOR_API_KEYS it asks nobody who they are."
         ),
     ] = "127.0.0.1",
 ) -> None:
@@ -264,7 +264,8 @@ def serve(
             why = ", the newest release, since nothing is in production"
         console.print(
             f"[bold]{tag(chosen)}[/]{why}, trained on {chosen.dataset}. Analyze an image with\n"
-            f"  curl -F image=@{escape(example_image(home))} http://localhost:{port}/analyze",
+            f"  curl -F image=@{escape(example_image(home))} http://localhost:{port}/analyze\n"
+            f"or drop images onto http://localhost:{port}",
             soft_wrap=True,
         )
     _become([_tool("bentoml"), "serve", tag(chosen), "--host", host, "--port", str(port)], home)

@@ -194,6 +194,9 @@ class Home:
             "DAGSTER_HOME": str(self.dagster),
             "BENTOML_HOME": str(self.bentoml),
             "BENTOML_DO_NOT_TRACK": "True",
+            "DETECTOR_INFERENCE_LOG": os.environ.get(
+                "DETECTOR_INFERENCE_LOG", str(self.root / "inference")
+            ),
             **({"DEFECT_STORE": self.store_url} if self.store_url else {}),
         }
 

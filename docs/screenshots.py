@@ -1,4 +1,4 @@
-"""Take the README's pictures: drive headless Chromium over the UI and a report.
+"""Take the README's pictures: drive headless Chromium over the UI, a report and the service.
 
 Needs a home in which the demo was run, and Chromium (Debian: ``apt-get install chromium``)::
 
@@ -31,7 +31,7 @@ def main() -> None:
         page.set_viewport_size({"width": 1000, "height": 620})
         page.goto(changed_masks(Path(folder)).as_uri())
         save(page, "changes")
-    with ui() as address, browser_page() as page:
+    with server("dev", "server_info") as address, browser_page() as page:
         lineage(page, address)
         shoot(page, f"{address}/assets/trained_model?view=partitions", "experiments", "DS-1.1.0")
         raw = f"{address}/assets/raw_images?view=partitions&partition=line-1-week-46"
@@ -43,6 +43,8 @@ def main() -> None:
         page.locator("#misses + p + .gallery button, #labels + p + .gallery button").first.click()
         page.wait_for_timeout(500)
         save(page, "report-enlarged")
+    with server("serve", "readyz") as address, browser_page() as page:
+        service(page, address)
 
 
 def changed_masks(folder: Path) -> Path:
@@ -84,6 +86,16 @@ def lineage(page: Page, address: str) -> None:
     page.set_viewport_size({"width": 1440, "height": 860})
 
 
+def service(page: Page, address: str) -> None:
+    """Drop some tiles onto the service's page."""
+    page.set_viewport_size({"width": 1360, "height": 850})
+    page.goto(address)
+    tiles = sorted((HOME / "inbox" / "line-1-week-46" / "images").iterdir())[:9]
+    page.set_input_files("#files", tiles)
+    page.get_by_text("9 images · 6 ng · 3 ok").wait_for()
+    save(page, "service")
+
+
 def shoot(
     page: Page, address: str, name: str, wait_for: str, open_last_markdown: bool = False
 ) -> None:
@@ -104,26 +116,26 @@ def save(page: Page, name: str) -> None:
 
 
 @contextmanager
-def ui() -> Iterator[str]:
-    """Run the UI on a free port; yield its address."""
+def server(command: str, ready: str) -> Iterator[str]:
+    """Run the UI or the service on a free port; yield its address once a path of it answers."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "defect_assets", "--home", str(HOME), "dev", "--port"]
-    server = subprocess.Popen([*command, str(port)], stdout=subprocess.DEVNULL)
+    start = [sys.executable, "-m", "defect_assets", "--home", str(HOME), command, "--port"]
+    process = subprocess.Popen([*start, str(port)], stdout=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             try:
-                urllib.request.urlopen(f"{address}/server_info", timeout=1).close()
+                urllib.request.urlopen(f"{address}/{ready}", timeout=1).close()
                 break
             except OSError:
                 time.sleep(0.5)
         yield address
     finally:
-        server.terminate()
-        server.wait(30)
+        process.terminate()
+        process.wait(30)
 
 
 @contextmanager

@@ -1,3 +1,5 @@
+import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -33,3 +35,26 @@ def test_workspace_yaml_loads() -> None:
         check=False,
     )
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_the_service_imports_what_is_shipped_and_nothing_else() -> None:
+    """Of this project the inference code, of others what its requirements name."""
+    bento = PROJECT / "bento"
+    lines = (bento / "requirements.in").read_text().splitlines()
+    named = {re.split("[ #]", line)[0].replace("-", "_") for line in lines}
+    known = {"opencv_python_headless": "cv2", "pillow": "PIL"}
+    allowed = {known.get(name, name) for name in named} | {"detector_service"}
+    for file in bento.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                modules = [node.module or ""]
+            else:
+                continue
+            for module in modules:
+                root = module.split(".")[0]
+                if root == "defect_assets":
+                    assert module.startswith("defect_assets.inference."), f"{file}: {module}"
+                else:
+                    assert root in allowed | sys.stdlib_module_names, f"{file}: {module}"

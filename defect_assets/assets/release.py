@@ -22,13 +22,14 @@ from defect_assets.errors import UserError
 from defect_assets.home import PROJECT
 from defect_assets.partitions import releases
 from defect_assets.registry.code import code_version
-from defect_assets.registry.packaging import SERVICE_FILES
+from defect_assets.registry.packaging import service_files
 from defect_assets.registry.release.documents import TEMPLATES
 from defect_assets.registry.release.gates import GateResult
 from defect_assets.resources import HomeResource
 from defect_assets.store import Store
 
 if TYPE_CHECKING:
+    from defect_assets.registry.exporting import Comparison
     from defect_assets.registry.release.releases import Release
 
 SERVICE = PROJECT / "bento"
@@ -148,7 +149,10 @@ def _gates_table(results: Iterable[GateResult]) -> dg.TableMetadataValue:
     code_version=code_version(
         "registry.packaging",
         "inference.detector",
-        files=[SERVICE / name for name in SERVICE_FILES],
+        "inference.images",
+        "inference.quality",
+        "inference.runtimes.choice",
+        files=service_files(SERVICE),
     ),
 )
 def defect_bento(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult:
@@ -164,7 +168,7 @@ def defect_bento(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Ma
             f"{context.partition_key} is not released yet: materialize model_release first"
         )
     place.prepare()
-    digest, tag = package(store, release, SERVICE, place.bentoml)
+    digest, tag, comparisons = package(store, release, SERVICE, place.bentoml)
     record = record_of(
         context,
         digest,
@@ -172,14 +176,26 @@ def defect_bento(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Ma
             "model_release": store.content(f"releases/{release.id}") or "",
             **environment_of(store),
         },
-        details={"tag": tag},
+        details={"tag": tag, "runtimes": [c.model_dump() for c in comparisons]},
     )
     store.publish(ref_of(record), record)
     return result_of(
         record,
         {
             "tag": tag,
+            "runtimes": _runtimes_table(comparisons),
             "serve": f"BENTOML_HOME={place.bentoml} bentoml serve {tag}",
             "containerize": f"BENTOML_HOME={place.bentoml} bentoml containerize {tag}",
         },
     )
+
+
+def _runtimes_table(comparisons: list["Comparison"]) -> dg.MarkdownMetadataValue:
+    """Return how each runtime answers beside PyTorch in float32, which is always served."""
+    lines = [
+        f"| {c.runtime} | {c.agreement:.5f} | {c.dice:.4f} | {c.dice_of_pytorch:.4f} | "
+        f"{c.verdicts} of {c.images} | {'yes' if c.passed else 'no'} |"
+        for c in comparisons
+    ]
+    head = "| runtime | same pixels | Dice | of PyTorch | same verdicts | served |"
+    return dg.MetadataValue.md("\n".join([head, "|---" * 6 + "|", *lines]))

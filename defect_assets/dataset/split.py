@@ -117,7 +117,11 @@ def read_split(store: Store, digest: Digest) -> Split:
 
 
 def read_part(
-    store: Store, split: Split, part: Part, fold: int | None = None
+    store: Store,
+    split: Split,
+    part: Part,
+    fold: int | None = None,
+    of_each_class: int | None = None,
 ) -> Iterator[LabelledImage]:
     """Yield the images of one part of a split, in the order of their ids.
 
@@ -131,6 +135,8 @@ def read_part(
         Which part.
     fold
         Of which fold, from 1 on; by default of the division into train, val and test.
+    of_each_class
+        No more than so many images of each class, spread evenly over its samples; by default all.
 
     Raises
     ------
@@ -144,7 +150,18 @@ def read_part(
     # Both are sorted by sample. What is one group for the split is one part for whoever measures.
     samples = samples.set_column(samples.column_names.index("group"), "group", rows["group"])
     wanted = samples.filter(pc.equal(rows[name], pa.scalar(part)))
+    if of_each_class is not None:
+        wanted = wanted.take(_spread(wanted["class"].to_pylist(), of_each_class))
     return read_images(store, wanted, snapshot.description)
+
+
+def _spread(classes: list[str], most: int) -> np.ndarray:
+    """Return the rows of at most so many of each class, spread evenly, in their order."""
+    chosen = []
+    for name in set(classes):
+        rows = np.flatnonzero(np.array(classes) == name)
+        chosen.append(rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)])
+    return np.sort(np.concatenate(chosen)) if chosen else np.array([], np.int64)
 
 
 def divisions(rows: pa.Table) -> list[str]:

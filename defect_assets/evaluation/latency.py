@@ -97,8 +97,8 @@ def _measure(folder: Path) -> Latency:
         seconds.append(time.perf_counter() - start)
     p50, p95 = (round(1000 * float(np.percentile(seconds, q)), 2) for q in (50, 95))
     return Latency(
-        runtime="torch fp32",
-        device=detector.device.type,
+        runtime=detector.runtime,
+        device=detector.device,
         threads=torch.get_num_threads(),
         runs=_RUNS,
         p50_ms=p50,

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from defect_assets.inference.architecture import Architecture
 from defect_assets.inference.postprocessing import Postprocessing
 from defect_assets.inference.preprocessing import Preprocessing
+from defect_assets.inference.tiling import TrainingSizes
 
 WEIGHTS = "model.safetensors"
 SPEC = "bundle.json"
@@ -38,6 +39,8 @@ class BundleSpec(BaseModel):
     """Class ids, from 1 on, and their names; 0 is the background."""
     flips: bool = False
     """Whether predictions are averaged over the image and its mirror images."""
+    trained_on: TrainingSizes | None = None
+    """How large the training's images were; None in bundles from before that was kept."""
 
 
 def read_spec(folder: Path) -> BundleSpec:

@@ -14,6 +14,14 @@ class ImageError(ValueError):
     """Bytes that are not an image we take; the message says why, for a person."""
 
 
+class UnknownFormatError(ImageError):
+    """Bytes of no format that we take."""
+
+
+class TooManyPixelsError(ImageError):
+    """An image that is larger than what we take."""
+
+
 def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Decode an image file, upright as its orientation tag says.
 
@@ -63,7 +71,7 @@ def decode_values(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > max_pixels:
-                raise ImageError(
+                raise TooManyPixelsError(
                     f"{image.width} × {image.height} pixels are more than {max_pixels:,}"
                 )
             if image.mode == "F":
@@ -74,9 +82,11 @@ def decode_values(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
             grey = upright.mode in ("1", "L", "LA")
             return np.asarray(upright.convert("L" if grey else "RGB"))
     except UnidentifiedImageError:
-        raise ImageError(f"it is not an image of a known format ({', '.join(FORMATS)})") from None
+        raise UnknownFormatError(
+            f"it is not an image of a known format ({', '.join(FORMATS)})"
+        ) from None
     except Image.DecompressionBombError as error:
-        raise ImageError(str(error)) from None
+        raise TooManyPixelsError(str(error)) from None
     except ImageError:
         raise
     # Pillow's decoders raise many kinds of error for damaged files; for us they are all one.

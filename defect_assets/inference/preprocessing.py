@@ -78,6 +78,11 @@ class Preprocessing(BaseModel):
             cv2.resize(inside, (size[1], size[0]), dst=map_, interpolation=cv2.INTER_LINEAR)
         return full
 
+    def scale_of(self, size: tuple[int, int]) -> tuple[float, float]:
+        """Return by how much an image of some height and width is magnified, down and across."""
+        _, _, height, width = self._place_of(size)
+        return height / size[0], width / size[1]
+
     def _place(self, image: np.ndarray, border: int) -> np.ndarray:
         top, left, height, width = self._place_of((image.shape[0], image.shape[1]))
         placed = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)

@@ -3,21 +3,42 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from defect_assets.dataset.images import LabelledImage
+from defect_assets.dataset.split import read_part, read_split
+from defect_assets.evaluation.report import REPORT, Report
 from defect_assets.registry.release.release_bundle import bundle_files
 from defect_assets.registry.release.releases import NOTE, Release
 from defect_assets.store import Digest, Store
 from defect_assets.store.objects import write_tree
 
+if TYPE_CHECKING:
+    from defect_assets.registry.exporting import Comparison
+
 REF = "bentos/"
 NAME = "defect_detector"
-SERVICE_FILES = ("service.py", "requirements.lock", "bentofile.yaml")
 _PACKAGE = Path(__file__).resolve().parents[1]
+_INCLUDED = ["service.py", "detector_service/**", "MODEL", "defect_assets/**/*.py"]
 
 
-def stage(store: Store, release: Release, service: Path, folder: Path) -> Digest:
+def service_files(service: Path) -> list[Path]:
+    """Return what is staged of the service's folder: all but what was compiled from it."""
+    package = service / "detector_service"
+    return [
+        service / "service.py",
+        service / "requirements.lock",
+        service / "bentofile.yaml",
+        *sorted(p for p in package.rglob("*") if p.is_file() and p.parent.name != "__pycache__"),
+    ]
+
+
+def stage(
+    store: Store, release: Release, service: Path, folder: Path
+) -> tuple[Digest, list["Comparison"]]:
     """Write all that a bento of a release consists of into a folder.
 
     Parameters
@@ -27,16 +48,21 @@ def stage(store: Store, release: Release, service: Path, folder: Path) -> Digest
     release
         What is to be served.
     service
-        The folder with `SERVICE_FILES`.
+        The folder with `service_files`.
     folder
-        Gets ``source`` (what the bento is built from) and ``model`` (the release's bundle).
+        Gets ``source`` (what the bento is built from) and ``model`` (the release's bundle, and
+        what other runtimes than PyTorch need).
 
     Returns
     -------
     str
         The bento's digest: of its files' names and contents, which the store holds, too. The same
         release with the same code gives the same.
+    list of Comparison
+        How other runtimes answer; those that answer otherwise are not served.
     """
+    from defect_assets.registry.exporting import OF_EACH_CLASS, export_runtimes  # imports PyTorch
+
     source, model = folder / "source", folder / "model"
     inference = Path("defect_assets/inference")
     shutil.copytree(
@@ -45,18 +71,28 @@ def stage(store: Store, release: Release, service: Path, folder: Path) -> Digest
         ignore=shutil.ignore_patterns("__pycache__", "*.pyc"),
     )
     shutil.copy(_PACKAGE / "__init__.py", source / inference.parent)
-    for name in SERVICE_FILES:
-        shutil.copy(service / name, source)
+    for file in service_files(service):
+        target = source / file.relative_to(service)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, target)
     (source / "MODEL").write_text(tag(release) + "\n")
 
     write_tree(bundle_files(store, release), model)
-    return store.objects.put_tree(
+    comparisons = export_runtimes(model, list(_test_images(store, release, OF_EACH_CLASS)))
+    digest = store.objects.put_tree(
         {
             path.relative_to(folder).as_posix(): path.read_bytes()
             for path in sorted(folder.rglob("*"))
             if path.is_file()
         }
     )
+    return digest, comparisons
+
+
+def _test_images(store: Store, release: Release, of_each_class: int) -> Iterator[LabelledImage]:
+    """Yield some images of each class that the released model was tested on."""
+    report = Report.model_validate_json(store.objects.get_tree(release.report)[REPORT])
+    return read_part(store, read_split(store, report.split), "test", of_each_class=of_each_class)
 
 
 def tag(release: Release) -> str:
@@ -101,7 +137,7 @@ def build(staged: Path, digest: Digest, release: Release, bentoml_home: Path) ->
         labels=labels,
         description=note.read_text() if note.exists() else "",
         build_ctx=str(staged / "source"),
-        include=["service.py", "MODEL", "defect_assets/**/*.py"],
+        include=_INCLUDED,
         python={"requirements_txt": "./requirements.lock", "lock_packages": False},
     )
     return name
@@ -109,12 +145,12 @@ def build(staged: Path, digest: Digest, release: Release, bentoml_home: Path) ->
 
 def package(
     store: Store, release: Release, service: Path, bentoml_home: Path
-) -> tuple[Digest, str]:
-    """Stage and build the bento of a release; return its digest and its tag."""
+) -> tuple[Digest, str, list["Comparison"]]:
+    """Stage and build the bento of a release; return its digest, its tag, how runtimes answer."""
     with tempfile.TemporaryDirectory(prefix="defect-bento-") as folder:
         staged = Path(folder)
-        digest = stage(store, release, service, staged)
-        return digest, build(staged, digest, release, bentoml_home)
+        digest, comparisons = stage(store, release, service, staged)
+        return digest, build(staged, digest, release, bentoml_home), comparisons
 
 
 def rebuild(store: Store, release: Release, bentoml_home: Path) -> bool:

@@ -10,6 +10,8 @@ from defect_assets.evaluation.thresholds import choose_threshold
 from defect_assets.inference.bundle import HISTORY, SPEC, WEIGHTS, BundleSpec
 from defect_assets.inference.detector import Detector
 from defect_assets.inference.postprocessing import Postprocessing
+from defect_assets.inference.runtimes.pytorch import TorchRuntime
+from defect_assets.inference.tiling import TrainingSizes
 from defect_assets.training.config import TrainingConfig
 from defect_assets.training.loop import TrainingResult
 
@@ -19,6 +21,7 @@ def make_bundle(
     config: TrainingConfig,
     class_map: dict[int, str],
     val_images: Iterable[LabelledImage],
+    sizes: TrainingSizes,
 ) -> dict[str, bytes]:
     """Return the files of a bundle.
 
@@ -33,6 +36,8 @@ def make_bundle(
     val_images
         The validation split in its original sizes, on which the threshold is chosen for the
         configuration's goal. The review threshold is half of it.
+    sizes
+        How large the images were that it was trained on.
     """
     spec = BundleSpec(
         architecture=config.architecture,
@@ -40,8 +45,9 @@ def make_bundle(
         postprocessing=Postprocessing(min_area_px=config.min_area_px),
         class_map=class_map,
         flips=config.flips,
+        trained_on=sizes,
     )
-    detector = Detector(result.network, spec)
+    detector = Detector(TorchRuntime(result.network, spec.flips), spec)
     threshold = choose_threshold(
         ((detector.analyze(image.image).probability, image.mask > 0) for image in val_images),
         config.threshold_goal,

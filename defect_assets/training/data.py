@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -37,6 +37,8 @@ class FittedImages:
     """int64 of shape (n,): which images show one part."""
     samples: np.ndarray
     """str of shape (n,): their ids."""
+    sizes: np.ndarray
+    """int64 of shape (n, 2): height and width of each image before it was fitted."""
     rows: np.ndarray
     """int64 of shape (m,): which of the images this set consists of; the others are not read."""
 
@@ -46,16 +48,11 @@ class FittedImages:
     def only(self, samples: Iterable[str]) -> "FittedImages":
         """Return the set that consists of some samples."""
         chosen = np.flatnonzero(np.isin(self.samples, list(samples)))
-        return FittedImages(
-            self.images, self.masks, self.classes, self.groups, self.samples, chosen
-        )
+        return replace(self, rows=chosen)
 
     def as_binary(self) -> "FittedImages":
         """Return the same images, in whose masks any defect is of class 1."""
-        defective = (self.masks > 0).astype(np.uint8)
-        return FittedImages(
-            self.images, defective, self.classes, self.groups, self.samples, self.rows
-        )
+        return replace(self, masks=(self.masks > 0).astype(np.uint8))
 
 
 def fit_snapshot(
@@ -90,6 +87,7 @@ def fit_snapshot(
         classes=np.array([class_ids[name] for name in table["class"].to_pylist()], np.int64),
         groups=np.unique(table["group"].to_pylist(), return_inverse=True)[1],
         samples=np.array(table["sample"].to_pylist()),
+        sizes=np.load(files / "sizes.npy"),
         rows=np.arange(len(table)),
     )
 
@@ -105,6 +103,7 @@ def fit_images(
         classes=np.array([class_ids[i.class_name] for i in held], np.int64),
         groups=np.unique([i.group for i in held], return_inverse=True)[1],
         samples=np.array([i.sample for i in held]),
+        sizes=np.array([i.mask.shape for i in held], np.int64).reshape(-1, 2),
         rows=np.arange(len(held)),
     )
 
@@ -136,12 +135,15 @@ def _kept(
         count = len(table)
         pixels = _create(partial / "images.npy", (count, *shape, preprocessing.channels))
         ids = _create(partial / "masks.npy", (count, *shape))
+        sizes = np.empty((count, 2), np.int64)
         description = read_snapshot(store, snapshot).description
         for i, sample in enumerate(read_images(store, table, description)):
             pixels[i] = preprocessing.fit(sample.image)
             ids[i] = fit_mask(sample.mask, preprocessing)
+            sizes[i] = sample.mask.shape
         pixels.flush()
         ids.flush()
+        np.save(partial / "sizes.npy", sizes)
         try:
             partial.rename(kept)
         except OSError:  # someone else made the same meanwhile

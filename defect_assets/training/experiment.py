@@ -10,6 +10,7 @@ import numpy as np
 from defect_assets.dataset.snapshot import read_snapshot
 from defect_assets.dataset.split import Split, read_part
 from defect_assets.errors import UserError
+from defect_assets.inference.tiling import TrainingSizes
 from defect_assets.store import Store
 from defect_assets.training.bundling import make_bundle
 from defect_assets.training.checkpoint import Checkpoint
@@ -85,6 +86,7 @@ def train_on_split(
         config,
         config.class_map(class_map),
         read_part(store, split, "val", fold),
+        TrainingSizes.of(train_set.sizes[train_set.rows]),
     )
     return TrainedModel(files, result.history, {**result.record, "images": len(train_set)})
 

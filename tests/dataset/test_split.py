@@ -213,6 +213,18 @@ def test_a_part_of_a_fold_is_read(
             read_part(store, split, "test", fold)
 
 
+@pytest.mark.parametrize("most", [0, 1, 2, 5, 100])
+def test_some_images_of_each_class_are_read(
+    store: Store, delivery: Path, description: DatasetDescription, most: int
+) -> None:
+    take_in(store, delivery, description)
+    split = _split(store, description)
+    every = [image.sample for image in read_part(store, split, "train")]
+    some = [image.sample for image in read_part(store, split, "train", of_each_class=most)]
+    assert some == [sample for sample in every if sample in some]
+    assert len(some) == sum(min(most, count) for count in split.counts["train"].values())
+
+
 def test_fewer_groups_than_folds_leave_folds_without_a_test(
     store: Store, inbox: Path, description: DatasetDescription
 ) -> None:

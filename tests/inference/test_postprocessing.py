@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 import scipy.ndimage
@@ -53,8 +54,33 @@ def test_regions_agree_with_an_independent_labelling(
             assert defect.centroid_xy == pytest.approx((x, y))
             assert defect.confidence == pytest.approx(confidence, abs=1e-5)
             assert (analysis.mask[region] == defect.class_id).all()
+            along, across, angle = _axes(region)
+            assert defect.major_axis == pytest.approx(along)
+            assert defect.minor_axis == pytest.approx(across)
+            if along > across * (1 + 1e-9):
+                assert np.cos(2 * np.radians(defect.angle_deg - angle)) == pytest.approx(1)
             assert NAMES[defect.class_id] == defect.class_name
     assert (analysis.mask > 0).sum() == sum(d.area_px for d in analysis.defects)
+
+
+def _axes(region: np.ndarray) -> tuple[float, float, float]:
+    """Return length, width and angle of a region, from the eigenvectors of its covariance."""
+    y, x = np.nonzero(region)
+    covariance = np.atleast_2d(np.cov(np.stack([x, y]), bias=True)) + np.eye(2) / 12
+    values, vectors = np.linalg.eigh(covariance)
+    angle = np.degrees(np.arctan2(vectors[1, 1], vectors[0, 1]))
+    return 4 * np.sqrt(values[1]), 4 * np.sqrt(values[0]), angle
+
+
+@pytest.mark.parametrize("turned", [0, 30, 45, 90, 120, -60])
+def test_an_ellipse_has_its_own_axes(turned: int) -> None:
+    canvas = np.zeros((200, 200), np.uint8)
+    cv2.ellipse(canvas, (100, 100), (60, 20), turned, 0, 360, 1, -1)
+    (defect,) = Postprocessing()(_probabilities(canvas * 0.9, np.ones(canvas.shape)), NAMES).defects
+    assert defect.major_axis == pytest.approx(120, rel=0.03)
+    assert defect.minor_axis == pytest.approx(40, rel=0.05)
+    assert abs((defect.angle_deg - turned + 90) % 180 - 90) < 1
+    assert -90 < defect.angle_deg <= 90
 
 
 @given(defective=grids)

@@ -44,6 +44,15 @@ def test_what_is_imported_counts_and_nothing_else(package: Path) -> None:
     assert _version("dataset.batch") == before["dataset.batch"]
 
 
+def test_how_a_model_is_served_makes_no_training_or_evaluation_out_of_date(package: Path) -> None:
+    before = {m: _version(m) for m in ("training.experiment", "inference.runtimes.choice")}
+    for name in ("openvino", "choice"):
+        served = package / "inference" / "runtimes" / f"{name}.py"
+        served.write_text(served.read_text() + "\nNEW = 1\n")
+    assert _version("training.experiment") == before["training.experiment"]
+    assert _version("inference.runtimes.choice") != before["inference.runtimes.choice"]
+
+
 def test_files_beside_the_package_count(tmp_path: Path) -> None:
     service = tmp_path / "service.py"
     service.write_text("one")

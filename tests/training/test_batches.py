@@ -23,6 +23,7 @@ def _data(classes: list[int], parts: list[int] | None = None) -> FittedImages:
         np.array(classes, np.int64),
         np.array(parts or range(n), np.int64),
         np.array([f"s{i}" for i in range(n)]),
+        np.full((n, 2), 32),
         np.arange(n),
     )
 

@@ -50,6 +50,8 @@ def test_images_are_decoded_once(store: Store, snapshot: str, tmp_path: Path) ->
     assert isinstance(first.images, np.memmap)
     assert (first.classes > 0).sum() == (first.masks > 0).any(axis=(1, 2)).sum()
     assert len(np.unique(first.groups)) == 12
+    assert first.sizes.shape == (36, 2)
+    assert first.sizes.min() > 64
     [kept] = (tmp_path / "fitted").iterdir()
     before = (kept / "images.npy").stat().st_mtime_ns
     again = fit_snapshot(store, snapshot, SMALL, tmp_path / "fitted")

@@ -20,6 +20,8 @@ from defect_assets.inference.detector import Detector
 from defect_assets.inference.images import decode_image
 from defect_assets.inference.postprocessing import ThresholdGoal
 from defect_assets.inference.preprocessing import Preprocessing
+from defect_assets.inference.runtimes.pytorch import TorchRuntime
+from defect_assets.inference.tiling import TrainingSizes
 from defect_assets.store.objects import write_tree
 from defect_assets.training.bundling import make_bundle
 from defect_assets.training.checkpoint import Checkpoint
@@ -49,6 +51,7 @@ SMALL = TrainingConfig(
 
 
 CLASSES = known_description("synthetic-tiles").class_map
+SIZES = TrainingSizes(median=(324, 270), largest=(403, 632))
 
 
 def synthetic_images() -> list[LabelledImage]:
@@ -85,7 +88,9 @@ def test_two_trainings_give_the_same_bundle_bit_by_bit(
     fitted: FittedImages, images: list[LabelledImage], description: DatasetDescription
 ) -> None:
     one, two = (
-        make_bundle(train(SMALL, fitted, fitted, CLASSES), SMALL, description.class_map, images)
+        make_bundle(
+            train(SMALL, fitted, fitted, CLASSES), SMALL, description.class_map, images, SIZES
+        )
         for _ in range(2)
     )
     assert one == two
@@ -148,10 +153,11 @@ def test_a_binary_model_does_not_tell_types_apart(
 ) -> None:
     config = SMALL.model_copy(update={"task": "binary"})
     result = train(config, fitted, fitted, CLASSES)
-    files = make_bundle(result, config, config.class_map(description.class_map), images)
+    files = make_bundle(result, config, config.class_map(description.class_map), images, SIZES)
     spec = BundleSpec.model_validate_json(files[SPEC])
     assert spec.class_map == {1: "Defect"}
-    assert set(np.unique(Detector(result.network, spec).analyze(images[0].image).mask)) <= {0, 1}
+    detector = Detector(TorchRuntime(result.network), spec)
+    assert set(np.unique(detector.analyze(images[0].image).mask)) <= {0, 1}
 
 
 def test_training_ends_early_with_the_best_weights(fitted: FittedImages) -> None:
@@ -272,7 +278,7 @@ def test_a_bundle_is_all_that_a_detector_needs(
     tmp_path: Path,
 ) -> None:
     result = train(SMALL, fitted, fitted, CLASSES)
-    files = make_bundle(result, SMALL, description.class_map, images)
+    files = make_bundle(result, SMALL, description.class_map, images, SIZES)
     assert set(files) == {WEIGHTS, SPEC, HISTORY}
     spec = BundleSpec.model_validate_json(files[SPEC])
     assert spec.class_map == description.class_map
@@ -287,7 +293,7 @@ def test_a_bundle_is_all_that_a_detector_needs(
     assert json.loads(files[HISTORY])[-1]["step"] == SMALL.steps
     write_tree(files, tmp_path)
     loaded = Detector.load(tmp_path).analyze(images[0].image)
-    direct = Detector(result.network, spec).analyze(images[0].image)
+    direct = Detector(TorchRuntime(result.network, spec.flips), spec).analyze(images[0].image)
     assert (loaded.probability == direct.probability).all()
     assert loaded.defects == direct.defects
 

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from defect_assets.errors import UserError
-from defect_assets.registry.release.releases import Release, read_documents
+from defect_assets.registry.release.releases import NOTE, Release, read_documents
 from defect_assets.store import Store
 from defect_assets.store.objects import write_tree
 
@@ -23,15 +23,19 @@ def bundle_files(store: Store, release: Release) -> dict[str, bytes]:
     The model's own (weights; label map, pre- and post-processing and thresholds; curves), the
     note, the model card, the metrics, which release it is, and the manifest.
     """
+    documents = read_documents(store, release.id)
     about = {
         "release": release.id,
         "digest": release.bundle,
         "dataset": release.dataset,
         "config": release.config,
+        "report": release.report,
+        "note": documents.get(NOTE, b"").decode(),
+        "metrics": release.metrics.model_dump(mode="json"),
     }
     files = {
         **store.objects.get_tree(release.bundle),
-        **read_documents(store, release.id),
+        **documents,
         RELEASE: json.dumps(about, indent=1).encode(),
     }
     lines = [f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in files.items()]

@@ -8,6 +8,7 @@ import pytest
 from defect_assets.home import PROJECT
 from defect_assets.inference.bundle import check_bundle
 from defect_assets.inference.detector import Detector
+from defect_assets.inference.exported import MODEL
 from defect_assets.registry.packaging import rebuild, stage
 from defect_assets.registry.release.release_bundle import MANIFEST, bundle_files
 from defect_assets.registry.release.releases import Release, find_release, read_documents, releases
@@ -45,13 +46,17 @@ def staged(
     publish_experiment(store, Made())
     made = publish_judged(store, project)
     folder = tmp_path / "staged"
-    return folder, stage(store, made, PROJECT / "bento", folder), made
+    digest, comparisons = stage(store, made, PROJECT / "bento", folder)
+    assert comparisons
+    return folder, digest, made
 
 
 def test_the_staged_model_is_the_released_bundle(staged: tuple[Path, Digest, Release]) -> None:
     folder, _, made = staged
     check_bundle(folder / "model", made.bundle)
-    Detector.load(folder / "model").analyze(np.zeros((40, 50), np.uint8))
+    for runtime in (None, "auto"):
+        Detector.load(folder / "model", runtime).analyze(np.zeros((40, 50), np.uint8))
+    assert (folder / "model" / MODEL).exists()
     for name in ("RELEASE.md", "MODEL_CARD.md", "metrics.json", MANIFEST):
         assert (folder / "model" / name).stat().st_size
 
@@ -60,7 +65,7 @@ def test_the_same_release_gives_the_same_bento(
     staged: tuple[Path, Digest, Release], store: Store, tmp_path: Path
 ) -> None:
     _, digest, made = staged
-    assert stage(store, made, PROJECT / "bento", tmp_path / "again") == digest
+    assert stage(store, made, PROJECT / "bento", tmp_path / "again")[0] == digest
 
 
 def test_the_bento_holds_the_service_and_inference_code_alone(
@@ -69,7 +74,10 @@ def test_the_bento_holds_the_service_and_inference_code_alone(
     source = staged[0] / "source"
     files = {p.relative_to(source).as_posix() for p in source.rglob("*") if p.is_file()}
     beside = {f for f in files if not f.startswith("defect_assets/inference/")}
-    assert beside == {
+    service = {f for f in beside if f.startswith("detector_service/")}
+    assert {"detector_service/app.py", "detector_service/page/index.html"} <= service
+    assert not any("__pycache__" in f for f in service)
+    assert beside - service == {
         "defect_assets/__init__.py",
         "service.py",
         "MODEL",
