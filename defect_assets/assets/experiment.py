@@ -25,12 +25,12 @@ from defect_assets.assets.publishing import (
 from defect_assets.dataset.snapshot import Snapshot, read_snapshot
 from defect_assets.dataset.split import PARTS, Split, read_part, read_split
 from defect_assets.dataset.split import REF as SPLITS
-from defect_assets.evaluation.report import PAGE, PAGE_FILES, Report
+from defect_assets.evaluation.report import PAGE, Report
 from defect_assets.home import Home
 from defect_assets.inference.images import encode_png
 from defect_assets.partitions import experiment_of, experiments
-from defect_assets.registry.code import code_version
 from defect_assets.registry.pinning import mark, why_unpinned
+from defect_assets.registry.stages import STAGES
 from defect_assets.resources import HomeResource
 from defect_assets.store import Digest, Store, canonical_json, digest_of
 from defect_assets.store.objects import write_tree
@@ -65,7 +65,7 @@ class TrainingRun(dg.Config):
         )
 
 
-TRAINING_CODE = code_version("training.experiment")
+TRAINING_CODE = STAGES["trained_model"].code_version
 
 
 @dg.asset(
@@ -177,7 +177,7 @@ OBSERVED = 4
     owners=OWNERS,
     partitions_def=experiments,
     deps=[trained_model, dataset_split, python_environment],
-    code_version=code_version("evaluation.evaluate", "evaluation.reporting", files=PAGE_FILES),
+    code_version=STAGES["evaluation_report"].code_version,
 )
 def evaluation_report(
     context: dg.AssetExecutionContext, home: HomeResource

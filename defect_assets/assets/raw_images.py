@@ -24,7 +24,7 @@ from defect_assets.home import HomeError
 from defect_assets.inbox import take_in
 from defect_assets.inference.images import encode_png
 from defect_assets.partitions import batches
-from defect_assets.registry.code import code_version
+from defect_assets.registry.stages import STAGES
 from defect_assets.resources import HomeResource
 from defect_assets.settings import SettingsError
 from defect_assets.store import Store
@@ -37,7 +37,7 @@ from defect_assets.store.columns import column
     owners=OWNERS,
     partitions_def=batches,
     deps=[python_environment],
-    code_version=code_version("dataset.ingest"),
+    code_version=STAGES["raw_images"].code_version,
 )
 def raw_images(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult:
     """One delivery: its images and masks, checked, each in the store under its own digest.

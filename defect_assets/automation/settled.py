@@ -1,0 +1,91 @@
+"""Whether anything that decides what is up to date has changed since all of it was.
+
+What a walk would find follows from the files and names that are listed here. Where they are as they
+were when a walk found nothing to do, it need not be walked again: that is seen in a fraction of the
+time that Dagster takes to start. Forgetting it costs this time and nothing else.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from defect_assets.dataset.delivery import deliveries
+from defect_assets.home import CONFIGS, LOCK, PROJECT, Home
+from defect_assets.registry.environment import digest_of_environment
+from defect_assets.store import Digest, Store, canonical_json, digest_of
+
+STANDING = ("batches", "datasets", "releases")
+"""Folders of names that stand for the same content for ever: here the names say all."""
+MOVING = ("configs", "splits", "experiments", "reports", "crossvalidations", "leakaudits", "bentos")
+CODE = ("defect_assets", "bento", "configs")
+"""Folders of the checkout that results are computed by."""
+_SETTLED = "settled.json"
+
+
+def state_of(home: Home) -> Digest:
+    """Return a digest of all that decides what is up to date."""
+    store = home.store()
+    return digest_of(
+        canonical_json(
+            {
+                "code": _files([*(PROJECT / name for name in CODE), PROJECT / "definitions.py"]),
+                "configs": _files([CONFIGS]),
+                "environment": digest_of_environment(LOCK),
+                "dataset": _files([home.dataset]),
+                "inbox": deliveries(home.inbox),
+                "bentos": sorted(map(str, home.bentoml.glob("bentos/*/*/bento.yaml"))),
+                "store": [home.url, os.environ.get("DEFECT_POSTGRES", "")],
+                "names": dict(_names(store)),
+            }
+        )
+    )
+
+
+def is_settled(home: Home, question: str) -> bool:
+    """Tell whether a walk that asked the same found nothing to do in this very state."""
+    try:
+        found = json.loads((home.dagster / _SETTLED).read_text())
+    except (OSError, ValueError):
+        return False
+    return question in found["questions"] and found["state"] == state_of(home)
+
+
+def settle(home: Home, question: str, state: Digest) -> None:
+    """Remember that a walk found nothing to do.
+
+    Parameters
+    ----------
+    home
+        Where it walked.
+    question
+        What it was asked, e.g. which configurations.
+    state
+        What `state_of` returned before it looked.
+    """
+    path = home.dagster / _SETTLED
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        found = {}
+    before = found.get("questions", []) if found.get("state") == state else []
+    path.write_text(json.dumps({"state": state, "questions": sorted({*before, question})}))
+
+
+def _names(store: Store) -> Iterator[tuple[str, str | None]]:
+    yield "environment", store.refs.get("environment")
+    for folder in STANDING:
+        yield from ((name, None) for name in store.refs.names(f"{folder}/"))
+    for folder in MOVING:
+        yield from ((name, store.refs.get(name)) for name in store.refs.names(f"{folder}/"))
+
+
+def _files(roots: Iterable[Path]) -> dict[str, str]:
+    """Return the digest of each file below some folders, but for what Python compiled."""
+    found = {}
+    for root in roots:
+        for path in [root] if root.is_file() else sorted(root.rglob("*")):
+            if path.is_file() and path.parent.name != "__pycache__":
+                found[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
