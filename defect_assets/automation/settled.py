@@ -24,9 +24,8 @@ CODE = ("defect_assets", "bento", "configs")
 _SETTLED = "settled.json"
 
 
-def state_of(home: Home) -> Digest:
-    """Return a digest of all that decides what is up to date."""
-    store = home.store()
+def inputs_of(home: Home) -> Digest:
+    """Return a digest of what a walk starts from: code, configurations, environment, inbox."""
     return digest_of(
         canonical_json(
             {
@@ -34,25 +33,29 @@ def state_of(home: Home) -> Digest:
                 "configs": _files([CONFIGS]),
                 "environment": digest_of_environment(LOCK),
                 "dataset": _files([home.dataset]),
-                "inbox": deliveries(home.inbox),
-                "bentos": sorted(map(str, home.bentoml.glob("bentos/*/*/bento.yaml"))),
-                "store": [home.url, os.environ.get("DEFECT_POSTGRES", "")],
-                "names": dict(_names(store)),
+                "inbox": list(deliveries(home.inbox)),
+                "places": [home.url, os.environ.get("DEFECT_POSTGRES", "")],
             }
         )
     )
 
 
+def results_of(home: Home) -> Digest:
+    """Return a digest of what a walk leads to: names in the store, and bentos."""
+    bentos = sorted(map(str, home.bentoml.glob("bentos/*/*/bento.yaml")))
+    return digest_of(canonical_json({"names": dict(_names(home.store())), "bentos": bentos}))
+
+
 def is_settled(home: Home, question: str) -> bool:
-    """Tell whether a walk that asked the same found nothing to do in this very state."""
-    try:
-        found = json.loads((home.dagster / _SETTLED).read_text())
-    except (OSError, ValueError):
-        return False
-    return question in found["questions"] and found["state"] == state_of(home)
+    """Tell whether a walk that asked the same found nothing to do, and nothing changed since."""
+    found = _read(home)
+    return question in found.get("questions", ()) and found["state"] == [
+        inputs_of(home),
+        results_of(home),
+    ]
 
 
-def settle(home: Home, question: str, state: Digest) -> None:
+def settle(home: Home, question: str, inputs: Digest, results: Digest) -> None:
     """Remember that a walk found nothing to do.
 
     Parameters
@@ -61,16 +64,23 @@ def settle(home: Home, question: str, state: Digest) -> None:
         Where it walked.
     question
         What it was asked, e.g. which configurations.
-    state
-        What `state_of` returned before it looked.
+    inputs
+        What `inputs_of` returned before it began.
+    results
+        What `results_of` returned before it looked.
     """
-    path = home.dagster / _SETTLED
+    found, state = _read(home), [inputs, results]
+    before = found["questions"] if found.get("state") == state else []
+    new = {"state": state, "questions": sorted({*before, question})}
+    (home.dagster / _SETTLED).write_text(json.dumps(new))
+
+
+def _read(home: Home) -> dict[str, list[str]]:
     try:
-        found = json.loads(path.read_text())
+        found: dict[str, list[str]] = json.loads((home.dagster / _SETTLED).read_text())
     except (OSError, ValueError):
-        found = {}
-    before = found.get("questions", []) if found.get("state") == state else []
-    path.write_text(json.dumps({"state": state, "questions": sorted({*before, question})}))
+        return {}
+    return found
 
 
 def _names(store: Store) -> Iterator[tuple[str, str | None]]:

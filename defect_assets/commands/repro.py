@@ -15,7 +15,7 @@ from defect_assets.console import aside, console, show_plan, summarize
 
 if TYPE_CHECKING:
     from defect_assets.automation.road import Road, Walked
-    from defect_assets.automation.scope import Scope
+    from defect_assets.store import Digest
 
 
 def repro(
@@ -88,24 +88,23 @@ def repro(
     with errors(), aside() if as_json else nullcontext():
         home = default_home()
         home.description()  # before anything is made of a home that is none
-        if not (force or dry_run or explain or as_json):
-            from defect_assets.automation.settled import is_settled
+        from defect_assets.automation.settled import inputs_of, is_settled
 
-            if is_settled(home, question):
-                console.print("[bold green]All is up to date:[/] nothing was computed.")
-                return
+        if not (force or dry_run or explain or as_json) and is_settled(home, question):
+            console.print("[bold green]All is up to date:[/] nothing was computed.")
+            return
         from defect_assets.automation.scope import scope_of
 
         scope = scope_of(assets or (), upstream=upstream, downstream=downstream, force=force)
         if dry_run:
             road = rehearse(allow_unpinned, scope)
             walked = road.repro(configs)
-            _report(road, walked, explain, as_json, planned=True)
         else:
+            inputs = inputs_of(home)
             with open_road(allow_unpinned, scope) as road:
                 walked = road.repro(configs)
-            _settle(road, scope, configs, question)
-            _report(road, walked, explain, as_json, planned=False)
+            _settle(road, configs, question, inputs)
+        _report(road, walked, explain, as_json, planned=dry_run)
         if walked.failures:
             fail("\n".join(walked.failures))
 
@@ -118,17 +117,17 @@ def walk_whole(road: Road, configs: list[str]) -> None:
         fail("\n".join(walked.failures))
 
 
-def _settle(road: Road, scope: Scope, configs: list[str], question: str) -> None:
+def _settle(road: Road, configs: list[str], question: str, inputs: Digest) -> None:
     """Remember that there is nothing to do, if another look says so."""
     from dataclasses import replace
 
-    from defect_assets.automation.settled import settle, state_of
+    from defect_assets.automation.settled import inputs_of, results_of, settle
 
-    state = state_of(road.home)
-    again = rehearse(road.allow_unpinned, replace(scope, forced=frozenset()))
+    results = results_of(road.home)
+    again = rehearse(road.allow_unpinned, replace(road.scope, forced=frozenset()))
     walked = again.repro(configs)
-    if not (again.stale or walked.failures):
-        settle(road.home, question, state)
+    if not (again.stale or walked.failures) and inputs_of(road.home) == inputs:
+        settle(road.home, question, inputs, results)
 
 
 def _report(road: Road, walked: Walked, explain: bool, as_json: bool, planned: bool) -> None:
