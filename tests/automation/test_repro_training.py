@@ -1,5 +1,8 @@
 """What repro trains, and what it need not, with real trainings of a moment."""
 
+from pathlib import Path
+
+import pytest
 import yaml
 
 from defect_assets.automation.materializing import Materializer
@@ -19,6 +22,8 @@ from tests.assets.test_assets import (  # noqa: F401
 from tests.checkouts import commit_all
 from tests.conftest import deliver
 from tests.staleness import why_stale
+
+pytestmark = pytest.mark.slow
 
 EVALUATED = scope_of(["evaluation_report"], force=False)
 
@@ -67,13 +72,13 @@ def test_what_comes_out_the_same_is_not_evaluated_again(platform: Platform) -> N
 
 def test_what_fails_does_not_keep_another_configuration_from_being_trained(
     platform: Platform,  # noqa: F811
-    configs,  # noqa: F811
+    configs: Path,  # noqa: F811
 ) -> None:
     deliver(platform.home.inbox, "first", 1, 16)
     (configs / "C-02.yaml").write_text(yaml.safe_dump(CONFIG | {"steps": 20}))
     (configs / "C-01.yaml").write_text(yaml.safe_dump(CONFIG | {"paint": {"Scratch": "crack"}}))
     commit_all(configs.parent)
-    road, walked = walk(platform, "C-01", "C-02")
+    _, walked = walk(platform, "C-01", "C-02")
     [failure] = walked.failures
     assert failure.startswith("DS-1.0.0 × C-01: ")
     assert platform.home.store().content("reports/DS-1.0.0/C-02")
