@@ -75,9 +75,7 @@ def reevaluate(store: Store, release: Release, split_digest: Digest) -> Reevalua
         bundle=release.bundle,
         split=split_digest,
         test=summarize(evaluation.images, classes, evaluation.pixel_scores),
-        intervals=intervals(
-            evaluation.images, classes, report.resamples, pixel_scores=evaluation.pixel_scores
-        ),
+        intervals=intervals(evaluation.images, classes, pixel_scores=evaluation.pixel_scores),
         left_out=sum(split.counts["test"].values()) - len(new),
     )
 
