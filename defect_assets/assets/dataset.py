@@ -4,6 +4,7 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from defect_assets.assets.conditions import follows
 from defect_assets.assets.environment import python_environment
 from defect_assets.assets.publishing import (
     OWNERS,
@@ -116,6 +117,7 @@ def _relabelled(store: Store, snapshot: snapshots.Snapshot) -> dg.TableMetadataV
     owners=OWNERS,
     partitions_def=datasets,
     deps=[dataset_manifest, python_environment],
+    automation_condition=follows("dataset_manifest"),
     code_version=STAGES["dataset_split"].code_version,
 )
 def dataset_split(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult:

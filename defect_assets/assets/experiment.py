@@ -10,6 +10,7 @@ import dagster as dg
 
 from defect_assets.assets.clearance import Clearance, cleared
 from defect_assets.assets.comparing import compared
+from defect_assets.assets.conditions import follows
 from defect_assets.assets.dataset import dataset_split
 from defect_assets.assets.environment import python_environment, training_config
 from defect_assets.assets.publishing import (
@@ -177,6 +178,7 @@ OBSERVED = 4
     owners=OWNERS,
     partitions_def=experiments,
     deps=[trained_model, dataset_split, python_environment],
+    automation_condition=follows("trained_model"),
     code_version=STAGES["evaluation_report"].code_version,
 )
 def evaluation_report(

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from defect_assets.assets.conditions import follows
 from defect_assets.assets.dataset import NO_PARTITIONS
 from defect_assets.assets.environment import python_environment
 from defect_assets.assets.experiment import evaluation_report, trained_model
@@ -144,6 +145,7 @@ def _gates_table(results: Iterable[GateResult]) -> dg.TableMetadataValue:
     owners=OWNERS,
     partitions_def=releases,
     deps=[model_release, python_environment],
+    automation_condition=follows("model_release"),
     code_version=STAGES["defect_bento"].code_version,
 )
 def defect_bento(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult:

@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from defect_assets.automation.scope import WHOLE, Scope
-from defect_assets.dataset.batch import REF as BATCHES
 from defect_assets.dataset.cut import CutRefused, pending
-from defect_assets.dataset.delivery import deliveries, list_delivery
+from defect_assets.dataset.delivery import list_delivery
 from defect_assets.dataset.snapshot import latest_version, versions
 from defect_assets.dataset.version import Bump
 from defect_assets.errors import UserError
 from defect_assets.evaluation.crossvalidation import CrossValidation, read_crossvalidation
 from defect_assets.evaluation.leak_audit import LeakAudit
 from defect_assets.home import CONFIGS, LOCK, PROJECT, Home, HomeError
+from defect_assets.inbox import delivered, is_complete, taken_in
 from defect_assets.registry.configs import digest_of_config, values_of
 from defect_assets.registry.environment import current_environment
 from defect_assets.registry.freshness import Outlook, State, Verdict, judge
@@ -172,15 +172,13 @@ class Road:
         self._refresh("python_environment", None)
         if not self.scope.covers("raw_images"):
             return
-        names = (ref.removeprefix(BATCHES) for ref in self.home.store().refs.names(BATCHES))
-        stored = self._stand("raw_images", names)
+        stored = self._stand("raw_images", taken_in(self.home.store()))
         refused = []
-        for name in deliveries(self.home.inbox):
-            if name in stored:
+        for name in delivered(self.home):
+            if name in stored or not is_complete(self.home, name):
                 continue
-            images = len(list_delivery(self.home.inbox / name).images)
             try:
-                self._make("raw_images", name, batch_is_new(name, images))
+                self._make("raw_images", name, batch_is_new(name, self._images(name)))
             except Blocked as blocked:  # one bad delivery is no reason to leave the others
                 refused.append(str(blocked))
         if refused:
@@ -338,7 +336,7 @@ class Road:
 
     def _stand(self, stage: str, partitions: Iterable[str]) -> set[str]:
         """Note what stands for its name for good; return its partitions."""
-        found = list(partitions)
+        found = sorted(partitions)
         if self.scope.covers(stage):
             why = ("it stands for its name for good",)
             self.seen += [Verdict(stage, name, State.FRESH, why) for name in found]
@@ -378,6 +376,11 @@ class Road:
         config = {"ops": {verdict.stage: {"config": settings}}} if settings else {}
         if not self.maker.make(verdict, config):
             self.outlook.leave_open(published_as(verdict.stage, verdict.partition))
+
+    def _images(self, delivery: str) -> int | None:
+        """Return how many images a delivery brings; None where it is still to be fetched."""
+        folder = self.home.inbox / delivery
+        return len(list_delivery(folder).images) if folder.is_dir() else None
 
     def _is_planned(self, verdict: Verdict, stage: str) -> bool:
         return verdict.stage == stage and self.outlook.is_open(

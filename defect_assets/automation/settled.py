@@ -11,8 +11,8 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from defect_assets.dataset.delivery import deliveries
 from defect_assets.home import CONFIGS, LOCK, PROJECT, Home
+from defect_assets.inbox import delivered, is_complete
 from defect_assets.registry.environment import digest_of_environment
 from defect_assets.store import Digest, Store, canonical_json, digest_of
 
@@ -33,8 +33,8 @@ def inputs_of(home: Home) -> Digest:
                 "configs": _files([CONFIGS]),
                 "environment": digest_of_environment(LOCK),
                 "dataset": _files([home.dataset]),
-                "inbox": list(deliveries(home.inbox)),
-                "places": [home.url, os.environ.get("DEFECT_POSTGRES", "")],
+                "inbox": [name for name in delivered(home) if is_complete(home, name)],
+                "places": [home.url, home.inbox_url, os.environ.get("DEFECT_POSTGRES", "")],
             }
         )
     )

@@ -65,8 +65,10 @@ def content_changed(stage: str, before: Digest | None, after: Digest | None) -> 
     return f"{stage} changed: {short(before)} → {short(after) if after else 'gone'}"
 
 
-def batch_is_new(batch: str, images: int) -> str:
-    """Say that a delivery was not taken in yet."""
+def batch_is_new(batch: str, images: int | None) -> str:
+    """Say that a delivery was not taken in yet; of how many images, where that is known."""
+    if images is None:
+        return f"batch {batch} is new"
     return f"batch {batch} is new: {images} image{'' if images == 1 else 's'}"
 
 
