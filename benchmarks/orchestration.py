@@ -109,7 +109,7 @@ def partitions(work: Path, count: int, repeat: int) -> dict[str, float]:
     told = measure(command, PROJECT, environment)  # Dagster hears of them here
     quick, look, dagster = [], [], []
     for _ in range(repeat):
-        (home.dagster / "settled.json").unlink()
+        (home.dagster / "settled.json").unlink(missing_ok=True)
         dagster.append(measure(command, PROJECT, environment))
         quick.append(measure(command, PROJECT, environment))
         look.append(measure([*command, "--dry-run"], PROJECT, environment))

@@ -73,22 +73,31 @@ class Materializer:
         return True
 
     def passed(self, record: Record) -> bool:
-        """Tell whether no blocking check failed in the run that made a result."""
-        if not record.run_id:
+        """Tell whether a result passed its blocking checks in the run that made it.
+
+        Where the run died before it came to them, it did not. What another Dagster made, or a
+        command, is believed.
+        """
+        run = self.instance.get_run_by_id(record.run_id) if record.run_id else None
+        if run is None:
+            return True
+        graph = self.defs.resolve_asset_graph()
+        blocking = {
+            node.key
+            for node in graph.asset_check_nodes
+            if node.blocking and node.key.asset_key == dg.AssetKey(record.asset)
+        }
+        if not blocking:
             return True
         events = self.instance.all_logs(
-            record.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION
+            run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION
         )
-        evaluations = [
-            event.dagster_event.asset_check_evaluation_data
+        passed = {
+            event.dagster_event.asset_check_evaluation_data.asset_check_key
             for event in events
-            if event.dagster_event
-        ]
-        return all(
-            evaluation.passed or not evaluation.blocking
-            for evaluation in evaluations
-            if evaluation.asset_key.to_user_string() == record.asset
-        )
+            if event.dagster_event and event.dagster_event.asset_check_evaluation_data.passed
+        }
+        return blocking <= passed
 
     def _hear(self, event: EventLogEntry) -> None:
         # What an asset logs has no event of Dagster's own.
