@@ -58,7 +58,8 @@ class Change:
             asset_selection=[dg.AssetKey(self.asset)],
             partition_key=self.partition or None,
             run_config={"ops": {self.asset: {"config": dict(self.config)}}} if self.config else {},
-            tags={ASSET: self.asset, CHANGE: self.name},
+            # Dagster would begin what died again, too, so that it ran twice.
+            tags={ASSET: self.asset, CHANGE: self.name, "dagster/max_retries": "0"},
         )
 
 
