@@ -13,6 +13,8 @@ from typing import Any
 
 import dagster as dg
 from dagster import DagsterEventType, DagsterRunStatus, RunRecord, RunsFilter
+from dagster._core.errors import DagsterAssetCheckFailedError
+from dagster_shared.error import SerializableErrorInfo
 
 ASSET = "defect-assets/asset"
 """The tag of a run that was asked for by itself: what it makes."""
@@ -26,8 +28,6 @@ UNDER_WAY = [
     DagsterRunStatus.STARTED,
     DagsterRunStatus.CANCELING,
 ]
-_REFUSALS = ("Failure", "DagsterAssetCheckFailedError")
-"""Errors that say no, and would again: those of `publishing.refuse`, and of blocking checks."""
 _AT_ONCE = 50
 """Changes that are looked up by one query."""
 
@@ -145,7 +145,11 @@ def version_in_dagster(
 
 
 def came_out_well(instance: dg.DagsterInstance, run_id: str) -> bool:
-    """Tell whether nothing is known against a run: it, blocking checks included, did not fail."""
+    """Tell whether nothing is known against a run: all of it succeeded, blocking checks included.
+
+    A run that died after a result was published, but before it was checked, counts as failed. Of
+    what no run of Dagster made nothing is known.
+    """
     run = instance.get_run_by_id(run_id) if run_id else None
     return run is None or run.status is DagsterRunStatus.SUCCESS
 
@@ -170,7 +174,11 @@ def _standing(instance: dg.DagsterInstance, change: Change, records: list[RunRec
 def _is_refusal(instance: dg.DagsterInstance, run_id: str) -> bool:
     for entry in instance.all_logs(run_id, of_type=DagsterEventType.STEP_FAILURE):
         failure = entry.get_dagster_event().step_failure_data
-        names = {e.cls_name for e in (failure.error, failure.error and failure.error.cause) if e}
-        if failure.user_failure_data or names.intersection(_REFUSALS):
+        # `dagster.Failure` comes with what its user says.
+        if failure.user_failure_data or _is_of_a_check(failure.error):
             return True
     return False
+
+
+def _is_of_a_check(error: SerializableErrorInfo | None) -> bool:
+    return error is not None and error.cls_name == DagsterAssetCheckFailedError.__name__

@@ -64,7 +64,9 @@ def training_by_policy(
         policy = read_policy()
         dataset = newest_split(context.instance, store)
         if dataset is None:
-            return dg.SkipReason("there is no snapshot with a split that passed its checks")
+            return dg.SkipReason(
+                "the newest snapshot has no split from a run that succeeded, its checks included"
+            )
         configs = wanted_configs(store, dataset, policy.train)
         changes = list(_changes(store, dataset, configs))
     except UserError as error:
