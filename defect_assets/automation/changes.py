@@ -16,6 +16,8 @@ from dagster import DagsterEventType, DagsterRunStatus, RunRecord, RunsFilter
 from dagster._core.errors import DagsterAssetCheckFailedError
 from dagster_shared.error import SerializableErrorInfo
 
+from defect_assets.store import Digest, Store, canonical_json, digest_of
+
 ASSET = "defect-assets/asset"
 """The tag of a run that was asked for by itself: what it makes."""
 CHANGE = "defect-assets/change"
@@ -61,6 +63,23 @@ class Change:
             # Dagster would begin what died again, too, so that it ran twice.
             tags={ASSET: self.asset, CHANGE: self.name, "dagster/max_retries": "0"},
         )
+
+
+def replacing(store: Store, name: str, made_of: Any) -> Digest:
+    """Return a change's digest: of what a name's next result is made of, and of the one before.
+
+    So that what is changed, changed back and changed again is three changes.
+
+    Parameters
+    ----------
+    store
+        Where the name is.
+    name
+        E.g. ``configs/C-01``.
+    made_of
+        What JSON can say.
+    """
+    return digest_of(canonical_json([made_of, store.refs.get(name)]))
 
 
 @dataclass(frozen=True)

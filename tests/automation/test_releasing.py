@@ -86,6 +86,10 @@ class TestTraining:
         assert why(daemon.tick(changed_configs)) == "all are recorded as they are"
         (folder / "C-01.yaml").write_text("steps: 40\n")
         assert len(daemon.settle(changed_configs)) == 1
+        (folder / "C-01.yaml").write_text("steps: 30\n")  # and back again
+        assert len(daemon.settle(changed_configs)) == 1
+        (folder / "C-01.yaml").write_text("steps: 40\n")
+        assert len(daemon.settle(changed_configs)) == 1
         (folder / "C-01.yaml").write_text("stepz: 40\n")
         assert "stepz" in why(daemon.tick(changed_configs))
 
