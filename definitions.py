@@ -10,7 +10,12 @@ from defect_assets.assets.experiment import evaluation_report, trained_model
 from defect_assets.assets.leak_audit import leak_audit
 from defect_assets.assets.raw_images import raw_images
 from defect_assets.assets.release import defect_bento, model_release
-from defect_assets.checks import images_are_intact, no_part_in_several_places
+from defect_assets.checks.classes import class_balance, classes_are_covered
+from defect_assets.checks.duplicates import no_duplicates
+from defect_assets.checks.intact import images_are_intact
+from defect_assets.checks.leaks import no_part_in_several_places
+from defect_assets.checks.scores import gates_ahead
+from defect_assets.checks.service import bento_answers
 from defect_assets.resources import HomeResource
 
 defs = dg.Definitions(
@@ -27,7 +32,15 @@ defs = dg.Definitions(
         model_release,  #       v1.4.2: a model under a version
         defect_bento,  #        v1.4.2: ready to serve
     ],
-    asset_checks=[images_are_intact, no_part_in_several_places],
+    asset_checks=[
+        images_are_intact,  #         a dataset: what is stored is what was stored
+        no_duplicates,  #             a dataset: no image twice
+        class_balance,  #             a dataset: about the mix of the one before
+        no_part_in_several_places,  # a split, blocking: what is tested was never seen
+        classes_are_covered,  #       a split: each class in each part
+        gates_ahead,  #               an evaluation: floors, production, latency
+        bento_answers,  #             a bento, blocking: it serves
+    ],
     resources={"home": HomeResource(s3=S3Resource())},
     # The graph is small and its steps are heavy: a process a step would only add its start.
     executor=dg.in_process_executor,

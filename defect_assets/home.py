@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,8 @@ from defect_assets.store import S3Access, Store, open_store
 PROJECT = Path(__file__).resolve().parents[1]
 CONFIGS = PROJECT / "configs"
 LOCK = PROJECT / "requirements.lock"
+POSTGRES = "DEFECT_POSTGRES"
+"""The variable that names Dagster's database, where it is none of its own files."""
 
 
 class HomeError(UserError):
@@ -107,13 +108,18 @@ class Home:
         return self.reports / f"{dataset}-{config}"
 
     @property
+    def cache(self) -> Path:
+        """What was read of a bucket; it may be removed at any time."""
+        return self.root / "cache"
+
+    @property
     def url(self) -> str:
         """Where the store is."""
         return self.store_url or str(self.root / "store")
 
     def store(self, cached: bool = True) -> Store:
         """Open the home's store; of one in a bucket, what was read is kept in ``cache``."""
-        return open_store(self.url, self.access, self.root / "cache" if cached else None)
+        return open_store(self.url, self.access, self.cache if cached else None)
 
     def description(self) -> DatasetDescription:
         """Read the dataset's description.
@@ -161,7 +167,9 @@ class Home:
         """Make the folders that Dagster and BentoML want to find, and Dagster's configuration."""
         for folder in (self.inbox, self.dagster, self.bentoml, self.reports):
             folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(CONFIGS / "dagster.yaml", self.dagster / "dagster.yaml")
+        names = ["dagster.yaml", *(["dagster-postgres.yaml"] if POSTGRES in os.environ else [])]
+        text = "".join((CONFIGS / name).read_text() for name in names)
+        (self.dagster / "dagster.yaml").write_text(text)
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
