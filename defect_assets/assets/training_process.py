@@ -7,12 +7,14 @@ training is done.
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from defect_assets.assets import training_worker as worker
+from defect_assets.assets.message_pipe import MessagePipe
 from defect_assets.assets.publishing import refuse
 from defect_assets.home import PROJECT
 from defect_assets.store import S3Access
@@ -53,10 +55,12 @@ def train_apart(
     """
     from defect_assets.training.task import News, Outcome
 
+    # Of how many processes may write to a reader, which Dagster itself asks.
+    warnings.filterwarnings("ignore", message=".*expected_writer_count", category=dg.PreviewWarning)
     with dg.open_pipes_session(
         context,
         dg.PipesTempFileContextInjector(),
-        dg.PipesTempFileMessageReader(),
+        MessagePipe(),
         extras={worker.TASK: task.model_dump_json(), worker.RUN: os.getpid()},
     ) as session:
         # A session of its own, so that Ctrl-C asks this process alone, which then asks it.
