@@ -12,6 +12,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from defect_assets.home import Home
 from defect_assets.store.verify import verify
@@ -21,7 +22,8 @@ from tests.small import contents
 
 pytestmark = pytest.mark.slow
 
-WALK = "run"
+WALK = "repro"
+BLOCKING = [("dataset_split", "no_part_in_several_places"), ("defect_bento", "bento_answers")]
 KILLS = 15
 """A seed; there are two."""
 
@@ -148,4 +150,9 @@ def test_killed_again_and_again_it_comes_to_the_same(undisturbed: Undisturbed, s
     with dg.DagsterInstance.from_config(str(home.dagster)) as instance:
         unfinished = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])
         assert instance.get_runs(unfinished) == []
-        assert instance.event_log_storage.get_concurrency_info("gpu").claimed_slots == []
+        events = instance.event_log_storage
+        assert events.get_concurrency_info("gpu").claimed_slots == []
+        for asset, name in BLOCKING:
+            key = dg.AssetCheckKey(dg.AssetKey(asset), name)
+            [last] = events.get_asset_check_execution_history(key, limit=1)
+            assert last.status == AssetCheckExecutionRecordStatus.SUCCEEDED
