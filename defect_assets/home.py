@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -186,7 +187,9 @@ class Home:
         """Make the folders that Dagster and BentoML want to find, and Dagster's configuration."""
         for folder in (self.inbox, self.dagster, self.bentoml, self.reports):
             folder.mkdir(parents=True, exist_ok=True)
-        names = ["dagster.yaml", *(["dagster-postgres.yaml"] if POSTGRES in os.environ else [])]
+        database = _postgres()
+        os.environ.update(database)  # this process may open the instance next
+        names = ["dagster.yaml", *(["dagster-postgres.yaml"] if database else [])]
         text = "".join((CONFIGS / name).read_text() for name in names)
         (self.dagster / "dagster.yaml").write_text(text)
 
@@ -224,6 +227,7 @@ class Home:
             "DETECTOR_INFERENCE_LOG": os.environ.get(
                 "DETECTOR_INFERENCE_LOG", str(self.root / "inference")
             ),
+            **_postgres(),
             **({"DEFECT_STORE": self.store_url} if self.store_url else {}),
             **({"DEFECT_INBOX": self.inbox_url} if self.inbox_url else {}),
         }
@@ -238,6 +242,13 @@ def default_home() -> Home:
     root = Path(os.environ.get("DEFECT_HOME") or PROJECT / "home").resolve()
     environment = os.environ.get
     return Home(root, environment("DEFECT_STORE", ""), None, environment("DEFECT_INBOX", ""))
+
+
+def _postgres() -> dict[str, str]:
+    """Return the variable that names Dagster's database, if it is set, with the driver to use."""
+    url = os.environ.get(POSTGRES, "")
+    # SQLAlchemy's own choice would be another one than Dagster's.
+    return {POSTGRES: re.sub(r"^postgres(ql)?://", "postgresql+psycopg2://", url)} if url else {}
 
 
 def known_description(name: str) -> DatasetDescription:
