@@ -8,8 +8,10 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.events import DagsterEvent, DagsterEventType
 from dagster_aws.s3 import S3Resource
 
+from defect_assets import run_workers
 from defect_assets.home import Home
 from defect_assets.resources import HomeResource
 from defect_assets.run_workers import bury
@@ -80,12 +82,17 @@ def test_whoever_lives_is_left_alone(home: Home, instance: dg.DagsterInstance) -
     assert statuses == ["FAILURE", "SUCCESS"]
 
 
-def test_a_run_that_nobody_signed_is_left_alone(instance: dg.DagsterInstance) -> None:
+def test_a_run_that_nobody_signed_is_left_alone_for_some_minutes(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
     @dg.job
     def job() -> None: ...
 
-    run = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+    run = instance.create_run_for_job(job)
+    instance.report_dagster_event(DagsterEvent(DagsterEventType.RUN_START, "job"), run.run_id)
     assert bury(instance) == []
     left = instance.get_run_by_id(run.run_id)
     assert left is not None
     assert left.status == dg.DagsterRunStatus.STARTED
+    monkeypatch.setattr(run_workers, "UNSIGNED", -1)
+    assert bury(instance) == [run.run_id]
