@@ -89,7 +89,7 @@ def test_a_run_that_nobody_signed_is_left_alone_for_some_minutes(
     def job() -> None: ...
 
     run = instance.create_run_for_job(job)
-    instance.report_dagster_event(DagsterEvent(DagsterEventType.RUN_START, "job"), run.run_id)
+    instance.report_dagster_event(DagsterEvent(DagsterEventType.RUN_START.value, "job"), run.run_id)
     assert bury(instance) == []
     left = instance.get_run_by_id(run.run_id)
     assert left is not None
