@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -160,6 +161,12 @@ def test_a_dry_run_says_what_would_run_and_writes_nothing(home: Home, repro: Rep
         ("dataset_split", "the next version"),
     ]
     assert tree(home.root) == before
+
+
+def test_without_anything_to_go_on_one_is_told_so(home: Home, repro: Repro) -> None:
+    shutil.rmtree(home.inbox / "first")
+    for arguments in (["--dry-run"], []):
+        assert "there is nothing to go on" in repro(*arguments, code=1).output
 
 
 def test_what_may_come_out_the_same_makes_what_follows_perhaps_stale(
