@@ -40,7 +40,7 @@ def test_workspace_yaml_loads() -> None:
 def test_the_service_imports_what_is_shipped_and_nothing_else() -> None:
     """Of this project the inference code, of others what its requirements name."""
     bento = PROJECT / "bento"
-    lines = (bento / "requirements.in").read_text().splitlines()
+    lines = (bento / "requirements-cpu.in").read_text().splitlines()
     named = {re.split("[ #]", line)[0].replace("-", "_") for line in lines}
     known = {"opencv_python_headless": "cv2", "pillow": "PIL"}
     allowed = {known.get(name, name) for name in named} | {"detector_service"}
