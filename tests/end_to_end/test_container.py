@@ -5,11 +5,12 @@ By buildah, in chroot isolation; the base image is made of Debian's packages.
 
 import os
 import shutil
-import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.end_to_end.conftest import Checkout, answers, free_port, tool
@@ -119,7 +120,13 @@ def service(
         assert answers(f"http://127.0.0.1:{port}/readyz", process), log.read_text()
         yield f"http://127.0.0.1:{port}"
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
+        # A chroot is no process namespace: its processes do not end with it.
+        family = psutil.Process(process.pid).children(recursive=True)
+        for member in family:
+            with suppress(psutil.NoSuchProcess):
+                member.terminate()
+        for member in psutil.wait_procs(family, 30)[1]:
+            member.kill()
         process.wait(60)
 
 
