@@ -58,3 +58,11 @@ def test_the_service_imports_what_is_shipped_and_nothing_else() -> None:
                     assert module.startswith("defect_assets.inference."), f"{file}: {module}"
                 else:
                     assert root in allowed | sys.stdlib_module_names, f"{file}: {module}"
+
+
+def test_every_benchmark_finds_what_it_measures() -> None:
+    """They are run by hand, and must not be found broken then."""
+    names = sorted(p.stem for p in (PROJECT / "benchmarks").glob("*.py") if p.stem != "__init__")
+    script = "import importlib, sys; [importlib.import_module(m) for m in sys.argv[1:]]"
+    modules = [f"benchmarks.{name}" for name in names]
+    subprocess.run([sys.executable, "-c", script, *modules], cwd=PROJECT, check=True, timeout=120)
