@@ -6,7 +6,6 @@ else is in memory or at work in the caller's process makes no difference::
     python -m defect_assets.evaluation.latency FOLDER RUNTIME
 """
 
-import os
 import platform
 import subprocess
 import sys
@@ -90,7 +89,7 @@ def _measured_apart(bundle: Path, runtime: str) -> Latency | None:
 
 def _measure(folder: Path, runtime: str) -> Latency | None:
     from defect_assets.inference.detector import Detector
-    from defect_assets.inference.runtimes.runtime import RuntimeUnavailable
+    from defect_assets.inference.runtimes.runtime import RuntimeUnavailable, processors
 
     # Engines other than these need no PyTorch, which would be counted as theirs.
     device = "cpu" if runtime in ("openvino", "onnx") else None
@@ -110,9 +109,7 @@ def _measure(folder: Path, runtime: str) -> Latency | None:
     return Latency(
         runtime=detector.runtime,
         device=detector.device,
-        processors=len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count() or 1,
+        processors=processors(),
         runs=_RUNS,
         p50_ms=p50,
         p95_ms=p95,
