@@ -10,6 +10,20 @@ from defect_assets.assets.experiment import evaluation_report, trained_model
 from defect_assets.assets.leak_audit import leak_audit
 from defect_assets.assets.raw_images import raw_images
 from defect_assets.assets.release import defect_bento, model_release
+from defect_assets.automation.conditions import follow_the_data
+from defect_assets.automation.cutting import enough_is_new, nightly_cut
+from defect_assets.automation.deliveries import new_images
+from defect_assets.automation.experiments import changed_configs, training_by_policy
+from defect_assets.automation.failures import failed_runs
+from defect_assets.automation.releasing import promotion_by_policy, release_by_gates
+from defect_assets.automation.upkeep import (
+    garbage_report,
+    nightly_verification,
+    reevaluation,
+    verification,
+    weekly_garbage_report,
+    weekly_reevaluation,
+)
 from defect_assets.checks import images_are_intact, no_part_in_several_places
 from defect_assets.resources import HomeResource
 
@@ -28,6 +42,19 @@ defs = dg.Definitions(
         defect_bento,  #        v1.4.2: ready to serve
     ],
     asset_checks=[images_are_intact, no_part_in_several_places],
+    # All are off until someone switches them on; configs/policy.yaml says what they do.
+    sensors=[
+        new_images,  #          an inbox's delivery → raw_images
+        enough_is_new,  #       enough batches → dataset_manifest
+        follow_the_data,  #     → dataset_split, evaluation_report, defect_bento
+        changed_configs,  #     a configuration's file → training_config
+        training_by_policy,  #  a split → trained_model
+        release_by_gates,  #    an evaluation → model_release
+        promotion_by_policy,  # a bento → the policy's channel
+        failed_runs,  #         a failed run → log, webhook
+    ],
+    jobs=[verification, garbage_report, reevaluation],
+    schedules=[nightly_cut, nightly_verification, weekly_garbage_report, weekly_reevaluation],
     resources={"home": HomeResource(s3=S3Resource())},
     # The graph is small and its steps are heavy: a process a step would only add its start.
     executor=dg.in_process_executor,

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from defect_assets.dataset.bucket_inbox import BucketInbox, open_bucket_inbox
 from defect_assets.dataset.description import (
     DatasetDescription,
     write_description,
@@ -36,17 +37,35 @@ class Home:
     store_url
         A folder or ``s3://bucket/prefix``; by default the folder ``store`` in the home.
     access
-        How the bucket is reached; by default as the usual AWS environment says.
+        How the buckets are reached; by default as the usual AWS environment says.
+    inbox_url
+        ``s3://bucket/prefix`` from which deliveries are fetched into the inbox; by default nowhere.
     """
 
     root: Path
     store_url: str = ""
     access: S3Access | None = None
+    inbox_url: str = ""
 
     @property
     def inbox(self) -> Path:
         """Where deliveries arrive."""
         return self.root / "inbox"
+
+    @property
+    def bucket_inbox(self) -> BucketInbox | None:
+        """The bucket from which deliveries are fetched into the inbox, if there is one."""
+        return open_bucket_inbox(self.inbox_url, self.access) if self.inbox_url else None
+
+    @property
+    def fetched(self) -> Path:
+        """What each delivery in the bucket was like when it was fetched."""
+        return self.root / "fetched"
+
+    @property
+    def rejected(self) -> Path:
+        """Where deliveries are that were refused, each with its list of reasons."""
+        return self.root / "rejected"
 
     @property
     def dataset(self) -> Path:
@@ -198,16 +217,19 @@ class Home:
                 "DETECTOR_INFERENCE_LOG", str(self.root / "inference")
             ),
             **({"DEFECT_STORE": self.store_url} if self.store_url else {}),
+            **({"DEFECT_INBOX": self.inbox_url} if self.inbox_url else {}),
         }
 
 
 def default_home() -> Home:
     """Return the home that ``DEFECT_HOME`` names, or ``home`` in the checkout.
 
-    Its store is what ``DEFECT_STORE`` names, or in the home.
+    Its store is what ``DEFECT_STORE`` names, or in the home; ``DEFECT_INBOX`` names the bucket from
+    which deliveries are fetched, if there is one.
     """
     root = Path(os.environ.get("DEFECT_HOME") or PROJECT / "home").resolve()
-    return Home(root, os.environ.get("DEFECT_STORE", ""))
+    environment = os.environ.get
+    return Home(root, environment("DEFECT_STORE", ""), None, environment("DEFECT_INBOX", ""))
 
 
 def known_description(name: str) -> DatasetDescription:

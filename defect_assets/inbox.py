@@ -1,6 +1,12 @@
-"""The inbox: what lies in it, what was taken in already, and taking it in."""
+"""The inbox: what lies in it, what was taken in already, and taking it in.
+
+A delivery that is refused leaves the inbox, whoever took it in, so that nobody tries it again and
+whoever looks for it finds it with the list of reasons. What lies in a bucket (`Home.inbox_url`) is
+fetched when it is taken in, and left there as it is.
+"""
 
 import hashlib
+import json
 import os
 import time
 from array import array
@@ -12,10 +18,12 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from defect_assets.dataset.batch import REF, Batch, read_batch
-from defect_assets.dataset.delivery import COMPLETE, check_name
+from defect_assets.dataset.delivery import COMPLETE, DeliveryRefused, check_name
 from defect_assets.home import Home, HomeError
 from defect_assets.store import Digest, Store
 
+REASONS = "reasons.json"
+"""In a refused delivery: the list of all that is wrong with it."""
 FINE, COARSE = 0.1, 2.0
 """Seconds after which a file that changes again shows another time: where a file system counts
 fractions of a second, and where it does not."""
@@ -49,21 +57,96 @@ class _Taken(BaseModel):
 
 def arrivals(home: Home, store: Store, only: Collection[str] = ()) -> Iterator[Arrival]:
     """Yield what lies in the inbox, by name; by default all. No file is read."""
-    if not home.inbox.is_dir():
-        return
-    known = set(store.refs.names(REF))
-    for folder in sorted(home.inbox.iterdir()):
-        if folder.name.startswith(".") or not folder.is_dir() or (only and folder.name not in only):
+    known = taken_in(store)
+    for name in delivered(home):
+        if not only or name in only:
+            yield Arrival(name, _state(home, store, name, name in known))
+
+
+def taken_in(store: Store) -> set[str]:
+    """Return the names of all deliveries that were taken in."""
+    return {name.removeprefix(REF) for name in store.refs.names(REF)}
+
+
+def delivered(home: Home) -> list[str]:
+    """Return the names of all deliveries in the inbox or its bucket, complete or not, sorted."""
+    names = set(home.bucket_inbox.names() if home.bucket_inbox else ())
+    if home.inbox.is_dir():
+        names.update(entry.name for entry in os.scandir(home.inbox) if entry.is_dir())
+    return sorted(name for name in names if not name.startswith("."))
+
+
+def is_complete(home: Home, name: str) -> bool:
+    """Tell whether nothing more will come of a delivery.
+
+    One that was fetched from the bucket and refused counts as complete again when it is another
+    one there: someone mended it.
+    """
+    if (home.inbox / name).is_dir():
+        return (home.inbox / name / COMPLETE).exists()
+    bucket = home.bucket_inbox
+    if bucket is None or not bucket.is_complete(name):
+        return False
+    before = _fetched(home, name)
+    return before is None or before != bucket.fingerprint(name)[0]
+
+
+def is_touched(home: Home, store: Store, name: str) -> bool:
+    """Tell whether a delivery that was taken in is not any more what it was then.
+
+    One that is gone from the inbox is not.
+    """
+    digest = store.content(f"{REF}{name}")
+    if (home.inbox / name).is_dir() and not _is_untouched(home, name, digest):
+        return True
+    bucket, before = home.bucket_inbox, _fetched(home, name)
+    if bucket is None or before is None:
+        return False
+    now, newest = bucket.fingerprint(name)
+    return bool(newest) and now != before
+
+
+def fingerprint(home: Home, name: str) -> tuple[str, float]:
+    """Return what tells a delivery from one that was changed, and when it last was.
+
+    No file is read: it is a digest of the names, sizes and times of all files, of those on disk
+    also of their inodes, so that it stays the same where the delivery's folder is renamed.
+
+    Returns
+    -------
+    tuple of str and float
+        The digest, and the newest time of a file, in seconds since 1970.
+    """
+    bucket = home.bucket_inbox
+    if bucket and not (home.inbox / name).is_dir():
+        return bucket.fingerprint(name)
+    files, newest = _fingerprint(home.inbox / name)
+    return files, newest / 1e9
+
+
+def declare_complete(home: Home, name: str) -> None:
+    """Give a delivery its marker, where it lies: nothing more will come."""
+    if (home.inbox / name).is_dir():
+        (home.inbox / name / COMPLETE).touch()
+    elif home.bucket_inbox:
+        home.bucket_inbox.complete(name)
+
+
+def taken_as(home: Home) -> dict[str, str]:
+    """Return the names of the deliveries that were taken in here, by their fingerprints then."""
+    found = {}
+    for path in home.taken.glob("*.json"):
+        try:
+            found[_Taken.model_validate_json(path.read_text()).files] = path.stem
+        except (OSError, ValidationError):
             continue
-        if not (folder / COMPLETE).exists():
-            state = State.INCOMPLETE
-        elif f"{REF}{folder.name}" not in known:
-            state = State.NEW
-        elif _is_untouched(home, folder.name, store.content(f"{REF}{folder.name}")):
-            state = State.TAKEN
-        else:
-            state = State.TOUCHED
-        yield Arrival(folder.name, state)
+    return found
+
+
+def _state(home: Home, store: Store, name: str, known: bool) -> State:
+    if known:
+        return State.TOUCHED if is_touched(home, store, name) else State.TAKEN
+    return State.NEW if is_complete(home, name) else State.INCOMPLETE
 
 
 def take_in(
@@ -80,7 +163,7 @@ def take_in(
     Raises
     ------
     DeliveryRefused
-        If anything is wrong with it.
+        If anything is wrong with it. It lies in `Home.rejected` then, with a list of the reasons.
     HomeError
         If it is not there, not complete, or not what it was when it was taken in.
     """
@@ -91,11 +174,16 @@ def take_in(
     if known and (not folder.exists() or _is_untouched(home, name, known)):
         return known, read_batch(store, known)
     if not folder.is_dir():
-        raise HomeError(f"there is no delivery {name} in {home.inbox}")
+        _fetch(home, name)
     if not (folder / COMPLETE).exists():
         raise HomeError(f"the delivery {name} is not complete yet: it has no {COMPLETE}")
     files = _settled_fingerprint(folder)
-    batch = ingest(store, folder, home.description(), progress)
+    try:
+        batch = ingest(store, folder, home.description(), progress)
+    except DeliveryRefused as refusal:
+        if known:  # what came of it stands, so that it is no delivery to be mended
+            raise
+        raise DeliveryRefused(name, refusal.problems, _reject(home, refusal)) from None
     digest = known or store.objects.put_json(batch.model_dump(mode="json"))
     if known:
         before = read_batch(store, known)
@@ -109,6 +197,41 @@ def take_in(
     taken = _Taken(batch=digest, files=files)
     (home.taken / f"{name}.json").write_text(taken.model_dump_json())
     return digest, batch
+
+
+def _fetch(home: Home, name: str) -> None:
+    """Fetch a delivery from the bucket."""
+    bucket = home.bucket_inbox
+    if bucket is None:
+        raise HomeError(f"there is no delivery {name} in {home.inbox}")
+    if not bucket.is_complete(name):
+        raise HomeError(f"there is no delivery {name} with a {COMPLETE} in {home.inbox_url}")
+    files = bucket.fetch(name, home.inbox)
+    home.fetched.mkdir(parents=True, exist_ok=True)
+    (home.fetched / name).write_text(files)
+
+
+def _fetched(home: Home, name: str) -> str | None:
+    """Return the fingerprint that a delivery had in the bucket when it was fetched."""
+    path = home.fetched / name
+    return path.read_text() if path.exists() else None
+
+
+def _reject(home: Home, refusal: DeliveryRefused) -> Path:
+    """Move a refused delivery out of the inbox; return where it is now.
+
+    Whatever was refused under this name before stays where it is.
+    """
+    home.rejected.mkdir(parents=True, exist_ok=True)
+    folder = home.rejected / refusal.delivery
+    number = 1
+    while folder.exists():
+        number += 1
+        folder = home.rejected / f"{refusal.delivery}-{number}"
+    (home.inbox / refusal.delivery).rename(folder)
+    reasons = [{"file": p.file, "reason": p.reason} for p in refusal.problems]
+    (folder / REASONS).write_text(json.dumps(reasons, indent=2, ensure_ascii=False) + "\n")
+    return folder
 
 
 def _is_untouched(home: Home, name: str, batch: Digest | None) -> bool:

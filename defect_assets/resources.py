@@ -18,6 +18,8 @@ class HomeResource(dg.ConfigurableResource):
     """Its folder; by default the one that DEFECT_HOME names, or ``home`` in the checkout."""
     store: str = ""
     """A folder or ``s3://bucket/prefix``; by default what DEFECT_STORE names, or in the home."""
+    inbox: str = ""
+    """``s3://bucket/prefix`` of deliveries; by default what DEFECT_INBOX names, or none."""
     s3: S3Resource
     """How a bucket is reached; what is left out comes from the usual AWS environment."""
 
@@ -26,7 +28,9 @@ class HomeResource(dg.ConfigurableResource):
         given = default_home()
         root = Path(self.root).resolve() if self.root else given.root
         url = self.store or ("" if self.root else given.store_url)
-        return Home(root, url, self._access() if url.startswith("s3:") else None)
+        inbox = self.inbox or ("" if self.root else given.inbox_url)
+        in_bucket = url.startswith("s3:") or inbox
+        return Home(root, url, self._access() if in_bucket else None, inbox)
 
     def _access(self) -> S3Access | None:
         s3 = self.s3

@@ -10,6 +10,7 @@ import dagster as dg
 
 from defect_assets.assets.clearance import Clearance, cleared
 from defect_assets.assets.comparing import compared
+from defect_assets.assets.conditions import follows
 from defect_assets.assets.dataset import dataset_split
 from defect_assets.assets.environment import python_environment, training_config
 from defect_assets.assets.publishing import (
@@ -25,12 +26,12 @@ from defect_assets.assets.publishing import (
 from defect_assets.dataset.snapshot import Snapshot, read_snapshot
 from defect_assets.dataset.split import PARTS, Split, read_part, read_split
 from defect_assets.dataset.split import REF as SPLITS
-from defect_assets.evaluation.report import PAGE, PAGE_FILES, Report
+from defect_assets.evaluation.report import PAGE, Report
 from defect_assets.home import Home
 from defect_assets.inference.images import encode_png
 from defect_assets.partitions import experiment_of, experiments
-from defect_assets.registry.code import code_version
 from defect_assets.registry.pinning import mark, why_unpinned
+from defect_assets.registry.stages import STAGES
 from defect_assets.resources import HomeResource
 from defect_assets.store import Digest, Store, canonical_json, digest_of
 from defect_assets.store.objects import write_tree
@@ -66,7 +67,7 @@ class TrainingRun(dg.Config):
         )
 
 
-TRAINING_CODE = code_version("training.experiment")
+TRAINING_CODE = STAGES["trained_model"].code_version
 
 
 @dg.asset(
@@ -178,7 +179,8 @@ OBSERVED = 4
     owners=OWNERS,
     partitions_def=experiments,
     deps=[trained_model, dataset_split, python_environment],
-    code_version=code_version("evaluation.evaluate", "evaluation.reporting", files=PAGE_FILES),
+    automation_condition=follows("trained_model"),
+    code_version=STAGES["evaluation_report"].code_version,
 )
 def evaluation_report(
     context: dg.AssetExecutionContext, home: HomeResource

@@ -19,7 +19,7 @@ from defect_assets.evaluation.counts import read_counts
 from defect_assets.evaluation.report import IMAGES, REPORT, Report
 from defect_assets.home import Home
 from defect_assets.partitions import experiment_of, experiments
-from defect_assets.registry.code import code_version
+from defect_assets.registry.stages import STAGES
 from defect_assets.resources import HomeResource
 
 SAME = ("dataset_split", "training_config")
@@ -32,7 +32,7 @@ SAME = ("dataset_split", "training_config")
     owners=OWNERS,
     partitions_def=experiments,
     deps=[evaluation_report, dataset_split, training_config, python_environment],
-    code_version=code_version("training.trials", "evaluation.leak_audit", "dataset.leaky_split"),
+    code_version=STAGES["leak_audit"].code_version,
 )
 def leak_audit(
     context: dg.AssetExecutionContext, home: HomeResource, config: TrialsRun

@@ -1,5 +1,8 @@
 """Deliveries, taken into the store."""
 
+from collections.abc import Iterator
+from datetime import timedelta
+
 import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,7 +18,7 @@ from defect_assets.assets.publishing import (
     refuse,
     result_of,
 )
-from defect_assets.dataset.batch import Batch
+from defect_assets.dataset.batch import Batch, named_batches, read_batch
 from defect_assets.dataset.delivery import DeliveryRefused
 from defect_assets.dataset.description import DatasetDescription
 from defect_assets.dataset.images import read_images
@@ -24,11 +27,13 @@ from defect_assets.home import HomeError
 from defect_assets.inbox import take_in
 from defect_assets.inference.images import encode_png
 from defect_assets.partitions import batches
-from defect_assets.registry.code import code_version
+from defect_assets.registry.stages import STAGES
 from defect_assets.resources import HomeResource
 from defect_assets.settings import SettingsError
 from defect_assets.store import Store
 from defect_assets.store.columns import column
+
+SOUND = "delivery_is_sound"
 
 
 @dg.asset(
@@ -36,10 +41,23 @@ from defect_assets.store.columns import column
     kinds={"image"},
     owners=OWNERS,
     partitions_def=batches,
+    # A line that delivers nothing for so long stands still, or what carries its images does.
+    freshness_policy=dg.FreshnessPolicy.time_window(
+        fail_window=timedelta(days=14), warn_window=timedelta(days=7)
+    ),
     deps=[python_environment],
-    code_version=code_version("dataset.ingest"),
+    code_version=STAGES["raw_images"].code_version,
+    check_specs=[
+        dg.AssetCheckSpec(
+            SOUND,
+            asset="raw_images",
+            description="Nothing is wrong with the delivery, or else it is in rejected, with why.",
+        )
+    ],
 )
-def raw_images(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult:
+def raw_images(
+    context: dg.AssetExecutionContext, home: HomeResource
+) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
     """One delivery: its images and masks, checked, each in the store under its own digest.
 
     A delivery in which anything is wrong is refused whole, with the list of all that is.
@@ -51,6 +69,13 @@ def raw_images(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Mate
         digest, batch = take_in(home.open(), store, name)
     except DeliveryRefused as refusal:
         problems = [dg.TableRecord({"file": p.file, "reason": p.reason}) for p in refusal.problems]
+        # Before the run fails: what was refused is to be seen where one looks for it.
+        yield dg.AssetCheckResult(
+            passed=False,
+            check_name=SOUND,
+            description=str(refusal),
+            metadata={"delivery": name, "problems": dg.MetadataValue.table(problems)},
+        )
         raise refuse(refusal, problems=dg.MetadataValue.table(problems)) from refusal
     except (HomeError, SettingsError) as error:
         raise refuse(error) from error
@@ -58,9 +83,15 @@ def raw_images(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Mate
     store.publish_once(ref_of(record), record)
     table = store.objects.get_table(batch.rows)
     sizes = [pc.sum(table[name]).as_py() or 0 for name in ("image_bytes", "mask_bytes")]
-    return result_of(
+    told: dict[str, object] = {}
+    if same := _same_as(store, name, batch):
+        context.log.warning(f"{name} holds the very same samples as {same}: it changes nothing")
+        told["same samples as"] = same
+    yield dg.AssetCheckResult(passed=True, check_name=SOUND, metadata={"delivery": name})
+    yield result_of(
         record,
-        {
+        told
+        | {
             "images": sum(batch.counts.values()),
             "parts": pc.count_distinct(table["group"]).as_py(),
             "bytes": sum(sizes),
@@ -72,6 +103,14 @@ def raw_images(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Mate
             "examples": _examples(store, batch, description),
         },
     )
+
+
+def _same_as(store: Store, name: str, batch: Batch) -> str:
+    """Return the name of an earlier delivery with the same table, as of one that was renamed."""
+    for other, digest in named_batches(store):
+        if other != name and read_batch(store, digest).rows == batch.rows:
+            return other
+    return ""
 
 
 def _examples(

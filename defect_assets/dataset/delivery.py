@@ -58,16 +58,29 @@ class DeliveryExists(UserError):
 
 
 class DeliveryRefused(UserError):
-    """A delivery that is not taken; all that is wrong with it, in one list."""
+    """A delivery that is not taken; all that is wrong with it, in one list.
 
-    def __init__(self, delivery: str, problems: list[Problem]) -> None:
+    Parameters
+    ----------
+    delivery
+        Its name.
+    problems
+        All that is wrong with it.
+    now_in
+        Where it was moved to, if it was.
+    """
+
+    def __init__(self, delivery: str, problems: list[Problem], now_in: Path | None = None) -> None:
         self.delivery = delivery
         self.problems = problems
-        lines = "\n".join(f"  {p.file}: {p.reason}" for p in problems)
-        super().__init__(
+        lines = [
             f"the delivery {delivery} is refused whole, {len(problems)} "
-            f"problem{'s' if len(problems) > 1 else ''}:\n{lines}"
-        )
+            f"problem{'s' if len(problems) > 1 else ''}:",
+            *(f"  {p.file}: {p.reason}" for p in problems),
+        ]
+        if now_in:
+            lines.append(f"It lies in {now_in} now: mend it and move it back into the inbox.")
+        super().__init__("\n".join(lines))
 
 
 class Header(BaseModel):

@@ -253,6 +253,11 @@ class S3Backend:
         for found in listed:
             yield Entry(found["path"], found["size"], found["last_modified"].timestamp())
 
+    def folders(self) -> list[str]:
+        """Return the names of the folders right below the prefix, sorted."""
+        listed: Any = self._insist("", lambda: obstore.list_with_delimiter(self._store))
+        return sorted(folder.rstrip("/") for folder in listed["common_prefixes"])
+
     def clean(self, before: float) -> int:
         return 0  # objects are written by one request each: whole, or not at all
 

@@ -1,6 +1,7 @@
 """Finding what is damaged in a store, telling what that touches, and mending it."""
 
 import random
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -61,11 +62,24 @@ class Verification:
     damages: tuple[Damage, ...]
 
 
+@dataclass(frozen=True)
+class Portion:
+    """One of some equal portions of all keys; each key, also one that is new, is in one of them."""
+
+    number: int
+    """From 0 on."""
+    of: int
+
+    def __contains__(self, key: str) -> bool:
+        return zlib.crc32(key.encode()) % self.of == self.number
+
+
 def verify(
     store: Store,
     share: float = 1.0,
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    portion: Portion | None = None,
 ) -> Verification:
     """Read what a store holds, and compare it with the digests that name it.
 
@@ -81,13 +95,16 @@ def verify(
         Of the choice.
     progress
         Is told how many bytes are done, of how many.
+    portion
+        Read only what is in it; by default everything.
     """
     inventory = Inventory(store)
     members = members_by_pack(store)
     chosen = [
         entry
         for entry in inventory.entries.values()
-        if share >= 1 or random.Random(f"{seed}/{entry.key}").random() < share
+        if (share >= 1 or random.Random(f"{seed}/{entry.key}").random() < share)
+        and (portion is None or entry.key in portion)
     ]
     total = sum(entry.size for entry in chosen)
     done = 0

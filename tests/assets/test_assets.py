@@ -15,8 +15,8 @@ import yaml
 
 from defect_assets.assets import clearance, environment, experiment, release
 from defect_assets.automation import road
+from defect_assets.automation.materializing import Materializer
 from defect_assets.automation.road import Blocked, Road
-from defect_assets.automation.staleness import why_stale
 from defect_assets.dataset.split import read_split
 from defect_assets.dataset.version import Bump
 from defect_assets.evaluation.crossvalidation import read_crossvalidation
@@ -25,9 +25,10 @@ from defect_assets.evaluation.metrics import summarize
 from defect_assets.evaluation.report import Report
 from defect_assets.evaluation.trial import TrialResult
 from defect_assets.home import Home
-from defect_assets.partitions import experiment_key, published_as
+from defect_assets.partitions import experiment_key
 from defect_assets.registry.pinning import why_unpinned
 from defect_assets.registry.release.releasing import GatesFailed
+from defect_assets.registry.stages import published_as
 from defect_assets.store import Store
 from defect_assets.store.leases import signature
 from defect_assets.store.reservations import reserve
@@ -36,6 +37,7 @@ from defect_assets.training.trials import Trial, run_trial
 from definitions import defs
 from tests.checkouts import commit_all
 from tests.conftest import PROJECT, deliver
+from tests.staleness import why_stale
 
 CONFIG = {
     "notes": "for tests",
@@ -66,7 +68,8 @@ def configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (project / name).parent.mkdir(exist_ok=True)
         shutil.copy(PROJECT / name, project / name)
     commit_all(project)
-    monkeypatch.setattr(environment, "CONFIGS", folder)
+    for module in (environment, road):
+        monkeypatch.setattr(module, "CONFIGS", folder)
     for module in (clearance, release, road):
         monkeypatch.setattr(module, "PROJECT", project)
     return folder
@@ -105,6 +108,9 @@ class Platform:
         ]:
             assert self.materialize(asset, partition).success, asset
         return self.home.store()
+
+    def road(self) -> Road:
+        return Road(self.home, Materializer(defs, self.instance, Silent()))
 
     def version(self, asset: str, partition: str | None = None) -> str:
         records = self.instance.fetch_materializations(
@@ -399,7 +405,7 @@ def test_near_duplicates_in_several_parts_block_until_they_are_joined(platform: 
     assert all(r.data["sample"][:9] == r.data["looks like"][:9] for r in pairs)
 
     # The road ends here, and goes no further when it is walked again.
-    road = Road(platform.home, defs, platform.instance, Silent())
+    road = platform.road()
     for _ in range(2):
         with pytest.raises(Blocked, match=r"DS-1\.0\.0 is torn: .* looks like .*groups\.csv"):
             road.experiment("DS-1.0.0", "C-01")
@@ -551,7 +557,7 @@ def test_what_fails_a_gate_is_released_for_a_reason_or_not_at_all(
     assert [row["gate"] for row in rows if not row["passed"]] == ["Dice"]
     assert len(rows) == 4
 
-    walk = Road(platform.home, defs, platform.instance, Silent())
+    walk = platform.road()
     with pytest.raises(GatesFailed, match="it fails 1 of 4 gates"):
         walk.release("DS-1.0.0", "C-01", bump=Bump.MAJOR)
     assert platform.instance.get_dynamic_partitions("release") == ["v0.1.0"]

@@ -84,10 +84,11 @@ def test_one_bad_delivery_is_no_reason_to_leave_the_others(home: Home, run: Run)
     assert "the delivery bad is refused whole" in result.output
     assert "images/x.png: it is not an image" in result.output
     assert _json(run("status", "--json"))["inbox"] == {
-        "bad": "new",
         "first": "taken in",
         "good": "taken in",
     }
+    assert "rejected/bad now: mend it" in result.output.replace("\n", "")
+    assert json.loads((home.rejected / "bad" / "reasons.json").read_text())[0]["file"]
     assert "there is no delivery nobody" in run("ingest", "nobody", code=1).output
 
 

@@ -54,7 +54,7 @@ def _pinned(project: Path, candidate: Candidate) -> GateResult:
         mend = "mend that, e.g. commit, then run again without --allow-unpinned: it trains anew"
     if lacking := [name for name in _ORIGIN if name not in candidate.model.parents]:
         reasons.append(f"the model's record does not say which {', '.join(lacking)} made it")
-        mend = mend or "train it again: defect-assets run"
+        mend = mend or "train it again: defect-assets repro"
     try:
         committed = read_checkout(project).holds(FILE)
     except NoCheckout as error:
