@@ -13,6 +13,10 @@ from typing import Any
 
 import dagster as dg
 from dagster import DagsterEventType, DagsterRunStatus, RunRecord, RunsFilter
+from dagster._core.errors import DagsterAssetCheckFailedError
+from dagster_shared.error import SerializableErrorInfo
+
+from defect_assets.store import Digest, Store, canonical_json, digest_of
 
 ASSET = "defect-assets/asset"
 """The tag of a run that was asked for by itself: what it makes."""
@@ -26,8 +30,6 @@ UNDER_WAY = [
     DagsterRunStatus.STARTED,
     DagsterRunStatus.CANCELING,
 ]
-_REFUSALS = ("Failure", "DagsterAssetCheckFailedError")
-"""Errors that say no, and would again: those of `publishing.refuse`, and of blocking checks."""
 _AT_ONCE = 50
 """Changes that are looked up by one query."""
 
@@ -58,8 +60,26 @@ class Change:
             asset_selection=[dg.AssetKey(self.asset)],
             partition_key=self.partition or None,
             run_config={"ops": {self.asset: {"config": dict(self.config)}}} if self.config else {},
-            tags={ASSET: self.asset, CHANGE: self.name},
+            # Dagster would begin what died again, too, so that it ran twice.
+            tags={ASSET: self.asset, CHANGE: self.name, "dagster/max_retries": "0"},
         )
+
+
+def replacing(store: Store, name: str, made_of: Any) -> Digest:
+    """Return a change's digest: of what a name's next result is made of, and of the one before.
+
+    So that what is changed, changed back and changed again is three changes.
+
+    Parameters
+    ----------
+    store
+        Where the name is.
+    name
+        E.g. ``configs/C-01``.
+    made_of
+        What JSON can say.
+    """
+    return digest_of(canonical_json([made_of, store.refs.get(name)]))
 
 
 @dataclass(frozen=True)
@@ -144,7 +164,11 @@ def version_in_dagster(
 
 
 def came_out_well(instance: dg.DagsterInstance, run_id: str) -> bool:
-    """Tell whether nothing is known against a run: it, blocking checks included, did not fail."""
+    """Tell whether nothing is known against a run: all of it succeeded, blocking checks included.
+
+    A run that died after a result was published, but before it was checked, counts as failed. Of
+    what no run of Dagster made nothing is known.
+    """
     run = instance.get_run_by_id(run_id) if run_id else None
     return run is None or run.status is DagsterRunStatus.SUCCESS
 
@@ -169,7 +193,11 @@ def _standing(instance: dg.DagsterInstance, change: Change, records: list[RunRec
 def _is_refusal(instance: dg.DagsterInstance, run_id: str) -> bool:
     for entry in instance.all_logs(run_id, of_type=DagsterEventType.STEP_FAILURE):
         failure = entry.get_dagster_event().step_failure_data
-        names = {e.cls_name for e in (failure.error, failure.error and failure.error.cause) if e}
-        if failure.user_failure_data or names.intersection(_REFUSALS):
+        # `dagster.Failure` comes with what its user says.
+        if failure.user_failure_data or _is_of_a_check(failure.error):
             return True
     return False
+
+
+def _is_of_a_check(error: SerializableErrorInfo | None) -> bool:
+    return error is not None and error.cls_name == DagsterAssetCheckFailedError.__name__

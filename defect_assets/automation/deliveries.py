@@ -9,6 +9,7 @@ from defect_assets.assets.environment import environment_digest, python_environm
 from defect_assets.assets.raw_images import raw_images
 from defect_assets.automation.changes import (
     Change,
+    replacing,
     requests_for,
     standings,
     under_way,
@@ -61,8 +62,9 @@ def new_images(
         # What is taken in says in which environment: so that goes first.
         environment = environment_digest()
         if version_in_dagster(context.instance, "python_environment") != environment:
+            digest = replacing(store, "environment", environment)
             asked, told = requests_for(
-                context.instance, [Change("python_environment", "", environment)], policy.attempts
+                context.instance, [Change("python_environment", "", digest)], policy.attempts
             )
             return dg.SensorResult(
                 run_requests=asked, skip_reason=None if asked else "; ".join(told)

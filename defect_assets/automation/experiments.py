@@ -15,6 +15,7 @@ from defect_assets.automation.changes import (
     Change,
     begun_today,
     came_out_well,
+    replacing,
     requests_for,
     version_in_dagster,
 )
@@ -25,7 +26,7 @@ from defect_assets.dataset.version import Bump, Version
 from defect_assets.errors import UserError
 from defect_assets.partitions import experiment_key
 from defect_assets.resources import HomeResource
-from defect_assets.store import Store, canonical_json, digest_of
+from defect_assets.store import Store
 
 
 @dg.sensor(
@@ -33,12 +34,19 @@ from defect_assets.store import Store, canonical_json, digest_of
     minimum_interval_seconds=15,
     description="Records the policy's configurations where they changed.",
 )
-def changed_configs(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+def changed_configs(
+    context: dg.SensorEvaluationContext, home: HomeResource
+) -> dg.SensorResult | dg.SkipReason:
     """Ask for the configurations of the policy that are not recorded as they are now."""
+    store = home.open().store()
     try:
         policy = read_policy()
         changes = [
-            Change("training_config", wanted.config, values)
+            Change(
+                "training_config",
+                wanted.config,
+                replacing(store, f"configs/{wanted.config}", values),
+            )
             for wanted in policy.train.configs
             if (values := config_digest(wanted.config))
             != version_in_dagster(context.instance, "training_config", wanted.config)
@@ -64,20 +72,18 @@ def training_by_policy(
         policy = read_policy()
         dataset = newest_split(context.instance, store)
         if dataset is None:
-            return dg.SkipReason("there is no snapshot with a split that passed its checks")
+            return dg.SkipReason(
+                "the newest snapshot has no split from a run that succeeded, its checks included"
+            )
         configs = wanted_configs(store, dataset, policy.train)
         changes = list(_changes(store, dataset, configs))
     except UserError as error:
         return dg.SkipReason(str(error))
-    return (
-        _within_budget(context.instance, changes, policy)
-        if changes
-        else dg.SkipReason(
-            f"all that is wanted on {dataset} is trained"
-            if configs
-            else f"the policy wants no training on {dataset}"
-        )
-    )
+    if not configs:
+        return dg.SkipReason(f"the policy wants no training on {dataset}")
+    if not changes:
+        return dg.SkipReason(f"all that is wanted on {dataset} is trained")
+    return _within_budget(context.instance, changes, policy)
 
 
 def newest_split(instance: dg.DagsterInstance, store: Store) -> str | None:
@@ -117,11 +123,12 @@ def _changes(store: Store, dataset: str, configs: list[str]) -> Iterator[Change]
         values = store.content(f"configs/{config}")
         if values is None:  # `changed_configs` records it
             continue
-        model = store.record(f"experiments/{dataset}/{config}")
+        name = f"experiments/{dataset}/{config}"
+        model = store.record(name)
         made_of = {"dataset_split": split, "training_config": values}
         if model is None or not made_of.items() <= model.parents.items():
             key = str(experiment_key(dataset, config))
-            yield Change("trained_model", key, digest_of(canonical_json(made_of)))
+            yield Change("trained_model", key, replacing(store, name, made_of))
 
 
 def _within_budget(

@@ -351,7 +351,7 @@ class Road:
         verdict = judge(self.outlook, STAGES[stage], partition, PROJECT, self.allow_unpinned)
         record = self.home.store().record(published_as(stage, partition))
         if verdict.state is State.FRESH and record and not self.maker.passed(record):
-            verdict = Verdict(stage, partition, State.STALE, ("its check failed",))
+            verdict = Verdict(stage, partition, State.STALE, ("it did not pass its check",))
         if self.scope.forces(stage):
             verdict = Verdict(stage, partition, State.STALE, ("it is forced",))
         if verdict.state is State.FRESH:

@@ -40,7 +40,8 @@ def open_road(allow_unpinned: bool = False, scope: Scope | None = None) -> Itera
 
         narrator = ConsoleNarrator()
         with open_instance(home) as instance:
-            tell(instance, home)
+            with console.status("telling Dagster what the store holds"):
+                tell(instance, home)
             try:
                 yield Walk(
                     home, Materializer(defs, instance, narrator), allow_unpinned, scope or WHOLE

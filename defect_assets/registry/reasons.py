@@ -18,6 +18,8 @@ from defect_assets.store import Digest, Record, short
 
 SHOWN = 4
 """Changes that a sentence lists; of more it says how many."""
+LONG = 60
+"""Letters from which on a change is named and not written out, e.g. of a list of transforms."""
 
 
 def config_changed(config: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
@@ -81,7 +83,8 @@ def batches_are_new(batches: Iterable[str]) -> str:
 
 
 def _changed(what: str, changes: Mapping[str, Change]) -> str:
-    return f"{what} changed: {_listed(f'{name} {change}' for name, change in changes.items())}"
+    said = (name if len(str(c)) > LONG else f"{name} {c}" for name, c in changes.items())
+    return f"{what} changed: {_listed(said)}"
 
 
 def _listed(items: Iterable[str]) -> str:

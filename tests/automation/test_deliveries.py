@@ -11,7 +11,8 @@ import pytest
 
 from defect_assets.automation.deliveries import new_images
 from defect_assets.dataset.delivery import COMPLETE
-from defect_assets.inbox import REASONS
+from defect_assets.home import default_home
+from defect_assets.inbox import REASONS, State, arrivals
 from tests.automation.conftest import Daemon, asked, why
 from tests.servers.s3 import S3Server
 from tests.small import deliver, picture, plain
@@ -206,6 +207,9 @@ class TestBucket:
         for name, numbers in (("first", range(4)), ("later", range(4, 8))):
             plain(daemon.home, name, numbers)
             self.upload(moto, bucket, daemon.home.inbox / name, marker=name == "first")
+        store = daemon.home.store()
+        found = {a.name: a.state for a in arrivals(default_home(), store)}
+        assert found == {"first": State.NEW, "later": State.INCOMPLETE}
         result = daemon.tick(new_images)
         assert asked(result) == ["first"]
         assert not (daemon.home.inbox / "first").exists()

@@ -8,6 +8,7 @@ import pytest
 
 from defect_assets.assets import environment, release
 from defect_assets.automation import experiments, releasing
+from defect_assets.automation.changes import Change, standings
 from defect_assets.automation.experiments import changed_configs, training_by_policy
 from defect_assets.automation.releasing import promotion_by_policy, release_by_gates
 from defect_assets.registry.channels import moves, promote, rollback
@@ -85,6 +86,10 @@ class TestTraining:
         assert why(daemon.tick(changed_configs)) == "all are recorded as they are"
         (folder / "C-01.yaml").write_text("steps: 40\n")
         assert len(daemon.settle(changed_configs)) == 1
+        (folder / "C-01.yaml").write_text("steps: 30\n")  # and back again
+        assert len(daemon.settle(changed_configs)) == 1
+        (folder / "C-01.yaml").write_text("steps: 40\n")
+        assert len(daemon.settle(changed_configs)) == 1
         (folder / "C-01.yaml").write_text("stepz: 40\n")
         assert "stepz" in why(daemon.tick(changed_configs))
 
@@ -114,7 +119,7 @@ class TestTraining:
         deliver(daemon.home, "fix", {}, {"s001": mask(1, 5000)})
         ingest(daemon.home, store, "fix")
         cut(daemon.home, store)
-        assert "no snapshot with a split" in why(daemon.tick(training_by_policy))
+        assert "no split from a run that succeeded" in why(daemon.tick(training_by_policy))
         split(store, "DS-1.0.1")
         assert asked(daemon.tick(training_by_policy)) == ["C-03|DS-1.0.1"]
         small_dataset(daemon.home, store, "more", 200)
@@ -146,7 +151,24 @@ class TestTraining:
         store.publish(
             "splits/DS-1.0.0", Record(asset="dataset_split", content=content, run_id=run.run_id)
         )
-        assert "no snapshot with a split that passed" in why(daemon.tick(training_by_policy))
+        assert "no split from a run that succeeded" in why(daemon.tick(training_by_policy))
+
+
+def test_a_failed_blocking_check_is_a_refusal(daemon: Daemon) -> None:
+    @dg.asset_check(asset="made", blocking=True)
+    def never() -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(passed=False)
+
+    @dg.asset
+    def made() -> None: ...
+
+    change = Change("made", "", "1")
+    request = change.request(1)
+    dg.materialize(
+        [made, never], instance=daemon.instance, tags=dict(request.tags), raise_on_error=False
+    )
+    [standing] = standings(daemon.instance, [change])
+    assert (standing.attempts, bool(standing.refused)) == (1, True)
 
 
 class TestRelease:

@@ -291,6 +291,22 @@ def test_dagster_agrees_with_the_store(
         assert stale_in_dagster(elsewhere, road) == []
 
 
+def test_what_died_before_its_check_is_not_taken_for_whole(
+    home: Home, instance: dg.DagsterInstance
+) -> None:
+    walk(home, instance)
+    died = instance.create_run_for_job(
+        defs.resolve_implicit_global_asset_job_def(), status=dg.DagsterRunStatus.FAILURE
+    )
+    store = home.store()
+    record = store.record("splits/DS-1.0.0")
+    assert record is not None
+    store.publish("splits/DS-1.0.0", record.model_copy(update={"run_id": died.run_id}))
+    [verdict] = walk(home, instance).stale
+    assert (verdict.stage, str(verdict)) == ("dataset_split", "it did not pass its check")
+    assert walk(home, instance).stale == []
+
+
 def test_a_clock_that_was_set_back_changes_no_decision(
     home: Home, instance: dg.DagsterInstance
 ) -> None:

@@ -3,9 +3,10 @@
 import shutil
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 from tests.end_to_end.conftest import Checkout, free_port
 
@@ -86,3 +87,46 @@ def test_an_asset_materializes_by_clicking(ui: str, page: Page, demo: Checkout) 
     record, old = store.record("splits/DS-1.1.0"), before
     assert record is not None
     assert record.previous == old
+
+
+def test_sensors_and_schedules_are_off_and_go_on_by_clicking(
+    ui: str, page: Page, tmp_path: Path
+) -> None:
+    page.goto(f"{ui}/automation")
+    for name in [
+        "new_images",
+        "enough_is_new",
+        "follow_the_data",
+        "changed_configs",
+        "training_by_policy",
+        "release_by_gates",
+        "promotion_by_policy",
+        "failed_runs",
+        "nightly_cut",
+        "nightly_verification",
+        "weekly_garbage_report",
+        "weekly_reevaluation",
+    ]:
+        expect(_switch(page, name)).not_to_be_checked()
+    for name in ("new_images", "nightly_cut"):
+        expect(_switch(page, name)).to_be_enabled()
+        _switch(page, name).locator("xpath=..").click()
+        expect(_switch(page, name)).to_be_checked()
+    page.reload()  # it is the instance that remembers
+    expect(_switch(page, "new_images")).to_be_checked()
+    page.screenshot(path=tmp_path / "automation.png")
+    # All was taken in, so the sensor looks and asks for nothing.
+    page.get_by_text("new_images", exact=True).click()
+    page.get_by_text("0 runs requested").first.wait_for()
+
+
+def test_a_delivery_shows_its_check(ui: str, page: Page) -> None:
+    page.goto(f"{ui}/assets/raw_images?view=checks")
+    page.get_by_text("delivery_is_sound").first.wait_for()
+    page.get_by_text("Passed").first.wait_for()
+
+
+def _switch(page: Page, name: str) -> Locator:
+    """Return the switch in the row of a sensor or a schedule, beside the box that selects it."""
+    row = "xpath=ancestor::*[count(.//input[@type='checkbox'])=2][1]"
+    return page.get_by_text(name, exact=True).locator(row).get_by_role("checkbox").last
