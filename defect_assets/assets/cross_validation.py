@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from defect_assets.assets.clearance import Clearance, cleared
+from defect_assets.assets.clearance import GPU, Clearance, cleared
 from defect_assets.assets.dataset import dataset_split
 from defect_assets.assets.environment import python_environment, training_config
 from defect_assets.assets.experiment import read_config, read_split_of
@@ -28,6 +28,7 @@ from defect_assets.resources import HomeResource
     partitions_def=experiments,
     deps=[dataset_split, training_config, python_environment],
     code_version=STAGES["cross_validation"].code_version,
+    pool=GPU,
 )
 def cross_validation(
     context: dg.AssetExecutionContext, home: HomeResource, config: TrialsRun

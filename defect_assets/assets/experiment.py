@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from defect_assets.assets.clearance import Clearance, cleared
+from defect_assets.assets.clearance import GPU, Clearance, cleared
 from defect_assets.assets.comparing import compared
 from defect_assets.assets.conditions import follows
 from defect_assets.assets.dataset import dataset_split
@@ -23,12 +23,12 @@ from defect_assets.assets.publishing import (
     result_of,
     rounded,
 )
+from defect_assets.assets.training_process import train_apart
 from defect_assets.dataset.snapshot import Snapshot, read_snapshot
 from defect_assets.dataset.split import PARTS, Split, read_part, read_split
 from defect_assets.dataset.split import REF as SPLITS
 from defect_assets.evaluation.report import PAGE, Report
 from defect_assets.home import Home
-from defect_assets.inference.images import encode_png
 from defect_assets.partitions import experiment_of, experiments
 from defect_assets.registry.pinning import mark, why_unpinned
 from defect_assets.registry.stages import STAGES
@@ -77,6 +77,7 @@ TRAINING_CODE = STAGES["trained_model"].code_version
     partitions_def=experiments,
     deps=[dataset_split, training_config, python_environment],
     code_version=TRAINING_CODE,
+    pool=GPU,
 )
 def trained_model(
     context: dg.AssetExecutionContext, home: HomeResource, config: TrainingRun
@@ -96,24 +97,30 @@ def _train(
     # PyTorch takes seconds to import; only those who train should wait for it.
     from defect_assets.evaluation.curves import plot_history
     from defect_assets.training.checkpoint import Checkpoint
-    from defect_assets.training.experiment import ConfigMismatch, train_on_split
-    from defect_assets.training.loop import Progress, TrainingDiverged
-    from defect_assets.training.monitor import TensorBoard, draw_preview
+    from defect_assets.training.task import News, TrainingTask
 
     store = place.store()
     dataset, config_id = experiment_of(context)
-    split_digest, split, snapshot = read_split_of(store, dataset)
+    split_digest, split, _ = read_split_of(store, dataset)
     training, parents = read_config(store, config_id, split_digest)
-    palette = snapshot.description.palette
     run = context.run.run_id.split("-")[0]  # each run has curves of its own
-    board = TensorBoard(place.tensorboard / f"{dataset}-{config_id}" / run, palette)
+    task = TrainingTask(
+        store=place.url,
+        cache=place.cache,
+        split=split,
+        config=training,
+        hardware=config.hardware,
+        fitted=place.fitted,
+        state=place.training(dataset, config_id),
+        identity=digest_of(canonical_json([parents, TRAINING_CODE, config.hardware.model_dump()])),
+        checkpoint_minutes=config.checkpoint_minutes,
+        tensorboard=place.tensorboard / f"{dataset}-{config_id}" / run,
+    )
 
-    def report(progress: Progress) -> None:
-        point = progress.history[-1]
-        context.log.info(str(progress))
-        board(progress)
-        if len(progress.history) % OBSERVED == 0:  # each is a row in Dagster's database
-            sheet = encode_png(draw_preview(progress.preview, palette))
+    def report(news: News) -> None:
+        context.log.info(news.text)
+        if len(news.history) % OBSERVED == 0:  # each is a row in Dagster's database
+            point = news.history[-1]
             context.log_event(
                 dg.AssetObservation(
                     context.asset_key,
@@ -122,42 +129,24 @@ def _train(
                         "step": point.step,
                         "loss": point.loss,
                         "validation Dice": point.val_dice,
-                        "seconds left": round(progress.seconds_left),
-                        "curves": picture(plot_history(_points(progress.history)), "curves"),
-                        "predictions": picture(sheet, "image, truth, prediction"),
+                        "seconds left": round(news.seconds_left),
+                        "curves": picture(plot_history(_points(news.history)), "curves"),
+                        "predictions": picture(news.preview, "image, truth, prediction"),
                     },
                 )
             )
 
     context.log.info(f"training on {sum(split.counts['train'].values())} images")
-    checkpoint = Checkpoint(
-        place.training(dataset, config_id),
-        digest_of(canonical_json([parents, TRAINING_CODE, config.hardware.model_dump()])),
-        config.checkpoint_minutes,
-    )
-    try:
-        model = train_on_split(
-            store,
-            split,
-            training,
-            place.fitted,
-            hardware=config.hardware,
-            checkpoint=checkpoint,
-            report=report,
-        )
-    except (TrainingDiverged, ConfigMismatch) as error:
-        raise refuse(error) from error
-    finally:
-        board.close()
+    model = train_apart(context, task, place.access, report)
     record = record_of(
         context,
-        store.objects.put_tree(model.files),
+        model.bundle,
         parents=parents,
         details={**model.record, **clearance.details},
     )
     clearance.confirm()
     store.publish(ref_of(record), record)
-    checkpoint.remove()
+    Checkpoint(task.state, task.identity).remove()
     return result_of(
         record,
         {

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from defect_assets.assets.clearance import Clearance, cleared
+from defect_assets.assets.clearance import GPU, Clearance, cleared
 from defect_assets.assets.dataset import dataset_split
 from defect_assets.assets.environment import python_environment, training_config
 from defect_assets.assets.experiment import evaluation_report, read_config, read_split_of
@@ -33,6 +33,7 @@ SAME = ("dataset_split", "training_config")
     partitions_def=experiments,
     deps=[evaluation_report, dataset_split, training_config, python_environment],
     code_version=STAGES["leak_audit"].code_version,
+    pool=GPU,
 )
 def leak_audit(
     context: dg.AssetExecutionContext, home: HomeResource, config: TrialsRun
