@@ -50,7 +50,8 @@ COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 
 lock:  ## Write the locks anew, newest versions
 	$(COMPILE) --upgrade pyproject.toml -o requirements.lock
 	$(COMPILE) --upgrade pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
-	$(COMPILE) --upgrade bento/requirements.in -c requirements.lock -o bento/requirements.lock
+	$(COMPILE) --upgrade bento/requirements-cuda.in -c requirements.lock -o bento/requirements-cuda.lock
+	$(COMPILE) --upgrade bento/requirements-cpu.in -c bento/requirements-cuda.lock -o bento/requirements-cpu.lock
 
 clean:  ## Remove the environment; the home stays
 	rm -rf $(VENV)

@@ -38,6 +38,7 @@ from defect_assets.store.objects import write_tree
 from defect_assets.training.config import TrainingConfig
 
 if TYPE_CHECKING:
+    from defect_assets.evaluation.latency import Latency
     from defect_assets.training.hardware import Hardware
     from defect_assets.training.loop import Point
 
@@ -181,6 +182,7 @@ def evaluation_report(
     from defect_assets.evaluation.reporting import make_report, report_files
     from defect_assets.inference.bundle import HISTORY
     from defect_assets.inference.detector import Detector
+    from defect_assets.registry.exporting import export_runtimes
 
     place = home.open()
     store = place.store()
@@ -197,17 +199,19 @@ def evaluation_report(
     bundle = model.content
     files = store.objects.get_tree(bundle)
     with tempfile.TemporaryDirectory() as unpacked:
-        write_tree(files, Path(unpacked))
-        detector = Detector.load(Path(unpacked))
-    context.log.info("looking at the test split")
-    evaluation = evaluate(detector, read_part(store, split, "test"), snapshot.description)
-    context.log.info("resampling its parts")
-    report = make_report(dataset, config_id, bundle, split_digest, detector.spec, evaluation)
-    shown = (report, evaluation, json.loads(files[HISTORY]), snapshot.description)
-    pages = report_files(*shown)
-    context.log.info("timing the model")
-    seen = [image.image for image in islice(read_part(store, split, "test"), IMAGES)]
-    latency = measure_latency(files, seen)
+        folder = Path(unpacked)
+        write_tree(files, folder)
+        detector = Detector.load(folder)
+        context.log.info("looking at the test split")
+        evaluation = evaluate(detector, read_part(store, split, "test"), snapshot.description)
+        context.log.info("resampling its parts")
+        report = make_report(dataset, config_id, bundle, split_digest, detector.spec, evaluation)
+        shown = (report, evaluation, json.loads(files[HISTORY]), snapshot.description)
+        pages = report_files(*shown)
+        context.log.info("timing the model in each runtime")
+        seen = list(islice(read_part(store, split, "test"), IMAGES))
+        export_runtimes(folder, seen)
+        latencies = measure_latency(folder, [image.image for image in seen])
     record = record_of(
         context,
         store.objects.put_tree(pages),
@@ -217,14 +221,14 @@ def evaluation_report(
             **environment_of(store),
         },
         # Not in the content: it differs from run to run.
-        details={**mark(why_unpinned(model)), "latency": latency.model_dump(mode="json")},
+        details={**mark(why_unpinned(model)), "latencies": [x.model_dump() for x in latencies]},
     )
     store.publish(ref_of(record), record)
     folder = place.report(dataset, config_id)
-    write_tree({**pages, PAGE: render_page(*shown, latency)}, folder)
+    write_tree({**pages, PAGE: render_page(*shown, latencies)}, folder)
     metadata = {**_scores(report), "report": dg.MetadataValue.path(str(folder / PAGE))}
     metadata |= compared(store, dataset, config_id)
-    metadata["latency"] = dg.MetadataValue.json(latency.model_dump(mode="json"))
+    metadata["latency"] = _latency_table(latencies)
     for gallery in evaluation.galleries[:2]:  # what a model gets wrong, of either kind
         if gallery.entries:
             sheet = preview(gallery.entries[0].picture, snapshot.description.palette)
@@ -266,6 +270,17 @@ def _scores(report: Report) -> dict[str, object]:
             f"|---|---|---|---|---|---|---|\n{of_class}"
         ),
     }
+
+
+def _latency_table(latencies: list["Latency"]) -> dg.MarkdownMetadataValue:
+    rows = "\n".join(
+        f"| {x.runtime} | {x.device} | {x.p50_ms} | {x.p95_ms} | {x.peak_memory_mb or '–'} |"
+        for x in latencies
+    )
+    return dg.MetadataValue.md(
+        "| runtime | device | half within, ms | 95 % within, ms | MB |\n"
+        f"|---|---|---|---|---|\n{rows}"
+    )
 
 
 def _range(bounds: tuple[float, float] | None) -> str:

@@ -22,6 +22,9 @@ from defect_assets.partitions import experiment_of, experiments
 from defect_assets.registry.stages import STAGES
 from defect_assets.resources import HomeResource
 
+SAME = ("dataset_split", "training_config")
+"""What the evaluated model must have been made from, as is trained here."""
+
 
 @dg.asset(
     group_name="experiments",
@@ -59,6 +62,17 @@ def _audit(
         )
     files = store.objects.get_tree(evaluation)
     report = Report.model_validate_json(files[REPORT])
+    model = store.record(f"experiments/{dataset}/{config_id}")
+    if (
+        model is None
+        or model.content != report.bundle
+        or any(model.parents.get(name) != parents[name] for name in SAME)
+    ):
+        raise refuse(
+            f"{dataset} × {config_id} was evaluated with another split, configuration or model "
+            "than there is now, so the two sides would differ in more than the split: materialize "
+            "trained_model and evaluation_report first"
+        )
     leaky = leaky_split(store, split)
     [trial] = run_divisions(
         context, place, config, clearance, training, parents, [Division("by-image", leaky)]

@@ -191,7 +191,9 @@ def test_the_road_leaves_every_digest_in_dagster_and_in_the_store(platform: Plat
     # home, but in no content.
     evaluation = store.record("reports/DS-1.0.0/C-01")
     assert evaluation is not None
-    assert 0 < evaluation.details["latency"]["p50_ms"] <= evaluation.details["latency"]["p95_ms"]
+    timed = {x["runtime"]: x for x in evaluation.details["latencies"]}
+    assert {"torch fp32", "onnx fp32"} <= set(timed)
+    assert all(0 < x["p50_ms"] <= x["p95_ms"] for x in timed.values())
     at_home = (platform.home.report("DS-1.0.0", "C-01") / "report.html").read_text()
     stored = store.objects.get_tree(evaluation.content)["report.html"].decode()
     assert ("Time and memory" in at_home, "Time and memory" in stored) == (True, False)
@@ -486,7 +488,7 @@ def test_each_part_is_tested_once_by_a_model_that_never_saw_it(
 
 
 def test_the_same_configuration_on_a_random_split_is_put_beside(
-    platform: Platform, tried: list[Trial]
+    platform: Platform, configs: Path, tried: list[Trial]
 ) -> None:
     store = platform.prepare()
     name = "leakaudits/DS-1.0.0/C-01"
@@ -509,6 +511,15 @@ def test_the_same_configuration_on_a_random_split_is_put_beside(
     # The same again gives the same, and trains nothing.
     again = store.content(name)
     assert platform.materialize("leak_audit", EXPERIMENT).success
+    assert (len(tried), store.content(name)) == (1, again)
+
+    # What was evaluated with another configuration is no other side of this one.
+    path = configs / "C-01.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"seed": 7}))
+    commit_all(configs.parent)
+    assert platform.materialize("training_config", "C-01").success
+    data = failure(platform.materialize("leak_audit", EXPERIMENT))
+    assert "materialize trained_model and evaluation_report first" in data.description
     assert (len(tried), store.content(name)) == (1, again)
 
 
