@@ -410,11 +410,3 @@ def check_name(name: str) -> str:
             "only, at most 100 of them, beginning with a letter or a digit"
         )
     return name
-
-
-def deliveries(inbox: Path) -> Iterator[str]:
-    """Yield the names of the complete deliveries in the inbox, sorted."""
-    if inbox.is_dir():
-        for folder in sorted(inbox.iterdir()):
-            if (folder / COMPLETE).exists() and not folder.name.startswith("."):
-                yield folder.name
