@@ -150,7 +150,8 @@ def marker_to_request(work: Path, repeat: int) -> dict[str, float]:
     with dg.DagsterInstance.from_config(str(home.dagster)) as instance:
         job = defs.resolve_implicit_global_asset_job_def()
         keys = [dg.AssetKey("python_environment")]
-        job.execute_in_process(instance=instance, asset_selection=keys)
+        quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+        job.execute_in_process(instance=instance, asset_selection=keys, run_config=quiet)
         for turn in range(repeat):
             plain(home, f"delivery-{turn}", range(turn * 30, turn * 30 + 30))
             start = time.perf_counter()

@@ -73,31 +73,33 @@ class Materializer:
         return True
 
     def passed(self, record: Record) -> bool:
-        """Tell whether a result passed its blocking checks in the run that made it.
+        """Tell whether each blocking check passed in the run that made a result.
 
-        Where the run died before it came to them, it did not. What another Dagster made, or a
-        command, is believed.
+        One that was killed before it came to them made nothing that others may rely on.
         """
-        run = self.instance.get_run_by_id(record.run_id) if record.run_id else None
-        if run is None:
+        if not record.run_id:
             return True
         graph = self.defs.resolve_asset_graph()
-        blocking = {
-            node.key
-            for node in graph.asset_check_nodes
-            if node.blocking and node.key.asset_key == dg.AssetKey(record.asset)
+        kinds = {
+            dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED,
+            dg.DagsterEventType.ASSET_CHECK_EVALUATION,
         }
-        if not blocking:
-            return True
-        events = self.instance.all_logs(
-            run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION
+        passed: dict[dg.AssetCheckKey, bool] = {}
+        for entry in self.instance.all_logs(record.run_id, of_type=kinds):
+            if (event := entry.dagster_event) is None:
+                continue
+            if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED:
+                passed.setdefault(event.asset_check_planned_data.asset_check_key, False)
+            else:
+                evaluation = event.asset_check_evaluation_data
+                passed[evaluation.asset_check_key] = evaluation.passed
+        return all(
+            passed[key]
+            for key in passed
+            if key.asset_key.to_user_string() == record.asset
+            and graph.has(key)
+            and graph.get(key).blocking
         )
-        passed = {
-            event.dagster_event.asset_check_evaluation_data.asset_check_key
-            for event in events
-            if event.dagster_event and event.dagster_event.asset_check_evaluation_data.passed
-        }
-        return blocking <= passed
 
     def _hear(self, event: EventLogEntry) -> None:
         # What an asset logs has no event of Dagster's own.

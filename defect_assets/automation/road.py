@@ -36,7 +36,7 @@ NEXT = "the next version"
 """A snapshot whose number is not known before the deliveries are taken in."""
 
 
-class Blocked(Exception):
+class Blocked(UserError):
     """The road ends before its end; the message says why and what to do."""
 
 

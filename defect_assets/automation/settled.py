@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from defect_assets.home import CONFIGS, LOCK, PROJECT, Home
+from defect_assets.home import CONFIGS, LOCK, POSTGRES, PROJECT, Home
 from defect_assets.inbox import delivered, is_complete
 from defect_assets.registry.environment import digest_of_environment
 from defect_assets.store import Digest, Store, canonical_json, digest_of
@@ -34,7 +34,7 @@ def inputs_of(home: Home) -> Digest:
                 "environment": digest_of_environment(LOCK),
                 "dataset": _files([home.dataset]),
                 "inbox": [name for name in delivered(home) if is_complete(home, name)],
-                "places": [home.url, home.inbox_url, os.environ.get("DEFECT_POSTGRES", "")],
+                "places": [home.url, home.inbox_url, os.environ.get(POSTGRES, "")],
             }
         )
     )

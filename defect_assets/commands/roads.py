@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from defect_assets.commands.errors import fail
 from defect_assets.console import ConsoleNarrator, console
 
 if TYPE_CHECKING:
@@ -32,7 +31,6 @@ def open_road(allow_unpinned: bool = False, scope: Scope | None = None) -> Itera
         with console.status("starting"):
             sys.path.insert(0, str(PROJECT))
             from defect_assets.automation.materializing import Materializer
-            from defect_assets.automation.road import Blocked
             from defect_assets.automation.road import Road as Walk
             from defect_assets.automation.scope import WHOLE
             from defect_assets.automation.telling import tell
@@ -47,8 +45,6 @@ def open_road(allow_unpinned: bool = False, scope: Scope | None = None) -> Itera
                     home, Materializer(defs, instance, narrator), allow_unpinned, scope or WHOLE
                 )
                 tell(instance, home)
-            except Blocked as blocked:
-                fail(str(blocked))
             finally:
                 narrator.stop()
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -162,6 +163,12 @@ def test_a_dry_run_says_what_would_run_and_writes_nothing(home: Home, repro: Rep
     assert tree(home.root) == before
 
 
+def test_without_anything_to_go_on_one_is_told_so(home: Home, repro: Repro) -> None:
+    shutil.rmtree(home.inbox / "first")
+    for arguments in (["--dry-run"], []):
+        assert "there is nothing to go on" in repro(*arguments, code=1).output
+
+
 def test_what_may_come_out_the_same_makes_what_follows_perhaps_stale(
     home: Home, repro: Repro
 ) -> None:
@@ -289,22 +296,6 @@ def test_dagster_agrees_with_the_store(
         assert road.stale == []
         assert elsewhere.get_runs_count() == 0
         assert stale_in_dagster(elsewhere, road) == []
-
-
-def test_what_died_before_its_check_is_not_taken_for_whole(
-    home: Home, instance: dg.DagsterInstance
-) -> None:
-    walk(home, instance)
-    died = instance.create_run_for_job(
-        defs.resolve_implicit_global_asset_job_def(), status=dg.DagsterRunStatus.FAILURE
-    )
-    store = home.store()
-    record = store.record("splits/DS-1.0.0")
-    assert record is not None
-    store.publish("splits/DS-1.0.0", record.model_copy(update={"run_id": died.run_id}))
-    [verdict] = walk(home, instance).stale
-    assert (verdict.stage, str(verdict)) == ("dataset_split", "it did not pass its check")
-    assert walk(home, instance).stale == []
 
 
 def test_a_clock_that_was_set_back_changes_no_decision(
