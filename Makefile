@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help demo run dev serve test test-slow lint types lock venv clean
+.PHONY: help demo repro dev serve test test-slow lint types lock venv clean
 
 help:  ## List what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,8 +22,8 @@ $(VENV)/.installed: requirements.lock requirements-dev.lock pyproject.toml
 demo: venv  ## Take the synthetic tile line the whole road, to a bento
 	$(VENV)/bin/defect-assets demo
 
-run: venv  ## Take the deliveries in the inbox the whole road
-	$(VENV)/bin/defect-assets run
+repro: venv  ## Take the deliveries in the inbox the whole road
+	$(VENV)/bin/defect-assets repro
 
 dev: venv  ## Open Dagster's UI
 	$(VENV)/bin/defect-assets dev
@@ -50,7 +50,8 @@ COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 
 lock:  ## Write the locks anew, newest versions
 	$(COMPILE) --upgrade pyproject.toml -o requirements.lock
 	$(COMPILE) --upgrade pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
-	$(COMPILE) --upgrade bento/requirements.in -c requirements.lock -o bento/requirements.lock
+	$(COMPILE) --upgrade bento/requirements-cuda.in -c requirements.lock -o bento/requirements-cuda.lock
+	$(COMPILE) --upgrade bento/requirements-cpu.in -c bento/requirements-cuda.lock -o bento/requirements-cpu.lock
 
 clean:  ## Remove the environment; the home stays
 	rm -rf $(VENV)

@@ -24,7 +24,12 @@ from defect_assets.automation.upkeep import (
     weekly_garbage_report,
     weekly_reevaluation,
 )
-from defect_assets.checks import images_are_intact, no_part_in_several_places
+from defect_assets.checks.classes import class_balance, classes_are_covered
+from defect_assets.checks.duplicates import no_duplicates
+from defect_assets.checks.intact import images_are_intact
+from defect_assets.checks.leaks import no_part_in_several_places
+from defect_assets.checks.scores import gates_ahead
+from defect_assets.checks.service import bento_answers
 from defect_assets.resources import HomeResource
 
 defs = dg.Definitions(
@@ -41,7 +46,15 @@ defs = dg.Definitions(
         model_release,  #       v1.4.2: a model under a version
         defect_bento,  #        v1.4.2: ready to serve
     ],
-    asset_checks=[images_are_intact, no_part_in_several_places],
+    asset_checks=[
+        images_are_intact,  #         a dataset: what is stored is what was stored
+        no_duplicates,  #             a dataset: no image twice
+        class_balance,  #             a dataset: about the mix of the one before
+        no_part_in_several_places,  # a split, blocking: what is tested was never seen
+        classes_are_covered,  #       a split: each class in each part
+        gates_ahead,  #               an evaluation: floors, production, latency
+        bento_answers,  #             a bento, blocking: it serves
+    ],
     # All are off until someone switches them on; configs/policy.yaml says what they do.
     sensors=[
         new_images,  #          an inbox's delivery → raw_images

@@ -18,12 +18,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 import psutil
-from defect_assets.registry.releases import releases
 from PIL import Image
 
 from benchmarks.peers import PROJECT, StepFailed, install, measure
 from defect_assets.home import Home
 from defect_assets.registry.packaging import NAME
+from defect_assets.registry.release.releases import releases
 
 FASTAPI = "fastapi==0.165.0"
 LITSERVE = "litserve==0.2.19"

@@ -16,6 +16,7 @@ from defect_assets.commands.audit import audit
 from defect_assets.commands.errors import errors, fail
 from defect_assets.commands.imports import deliver_synthetic, imports
 from defect_assets.commands.lineage import lineage
+from defect_assets.commands.repro import repro, walk_whole
 from defect_assets.commands.reproduce import reproduce
 from defect_assets.commands.roads import open_instance, open_road
 from defect_assets.console import (
@@ -23,11 +24,9 @@ from defect_assets.console import (
     example_image,
     show_crossvalidation,
     show_leak_audit,
-    summarize,
 )
 
 if TYPE_CHECKING:
-    from defect_assets.automation.road import Road
     from defect_assets.home import Home
 
 app = typer.Typer(
@@ -38,6 +37,7 @@ app = typer.Typer(
 )
 app.add_typer(imports, name="import")
 for command in (
+    repro,
     data.ingest,
     data.status,
     data.cut,
@@ -109,42 +109,7 @@ def demo() -> None:
             deliver_synthetic(road.home, *delivery)
             road.take_in()
             road.cut()
-        _walk(road, ["C-01"])
-
-
-@app.command()
-def run(
-    config: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Training configuration, by its id in configs; repeat it for several. "
-            r"The first one is released. \[default: C-01]",
-            show_default=False,
-        ),
-    ] = None,
-    allow_unpinned: Annotated[
-        bool,
-        typer.Option(
-            "--allow-unpinned",
-            help="Explore: train with code, configuration or environment that are not committed. "
-            "What comes of that is marked unpinned and never released.",
-        ),
-    ] = False,
-) -> None:
-    """Take the deliveries in the inbox the whole road, doing only what is not done.
-
-    Ingests, cuts the next dataset version, splits, trains, evaluates, releases and builds the
-    bento. What is up to date is left alone; an interrupted run goes on where it stopped.
-
-    Before it trains, it looks at what `preflight` lists, and refuses where something is wrong.
-    What fails the gates in configs/gates.yaml is not released; `release --override` does it.
-    """
-    from defect_assets.home import default_home
-
-    with errors():
-        default_home().description()  # before anything is made of a home that is none
-        with open_road(allow_unpinned) as road:
-            _walk(road, config or ["C-01"])
+        walk_whole(road, ["C-01"])
 
 
 @app.command(name="cross-validate")
@@ -155,7 +120,7 @@ def cross_validate(
         typer.Option(help="Folds to train at the same time, each in its own process.", min=1),
     ] = 1,
     allow_unpinned: Annotated[
-        bool, typer.Option("--allow-unpinned", help="Explore, as in `run`.")
+        bool, typer.Option("--allow-unpinned", help="Explore, as in `repro`.")
     ] = False,
 ) -> None:
     """Measure a configuration on every part of the newest dataset.
@@ -176,7 +141,7 @@ def cross_validate(
 def leak_audit(
     config: Annotated[str, typer.Option(help="Training configuration, by its id.")] = "C-01",
     allow_unpinned: Annotated[
-        bool, typer.Option("--allow-unpinned", help="Explore, as in `run`.")
+        bool, typer.Option("--allow-unpinned", help="Explore, as in `repro`.")
     ] = False,
 ) -> None:
     """Measure what a random split would make one believe of the newest dataset.
@@ -246,7 +211,7 @@ def serve(
         store = home.store()
         known = releases(store)
         if not known:
-            fail(f"nothing is released in {home.root} yet: run defect-assets run first")
+            fail(f"nothing is released in {home.root} yet: run defect-assets repro first")
         newest = None if PRODUCTION in channels(store) else known[-1].id
         wanted = release or newest or PRODUCTION
         chosen = leads_to(store, wanted)
@@ -254,7 +219,7 @@ def serve(
             with console.status(f"building the bento of {chosen.id} from the store"):
                 rebuilt = rebuild(store, chosen, home.bentoml)
             if not rebuilt:
-                fail(f"{chosen.id} was not packed yet: run defect-assets run first")
+                fail(f"{chosen.id} was not packed yet: run defect-assets repro first")
         if port is None:
             port = _free_port(3000)
             if port != 3000:
@@ -283,32 +248,6 @@ def env() -> None:
 
     for name, value in default_home().environment().items():
         print(f"export {name}={shlex.quote(value)}")
-
-
-def _walk(road: Road, configs: list[str]) -> None:
-    from defect_assets.registry.release.releasing import GatesFailed
-
-    road.take_in()
-    dataset = road.cut()
-    for config in configs:
-        road.experiment(dataset, config)
-    if reasons := road.why_unpinned(dataset, configs[0]):
-        console.print(
-            f"{dataset} × {configs[0]} is [bold]unpinned[/], so it is not released: "
-            f"{escape('; '.join(reasons))}. Mend that, e.g. commit, and run without "
-            "--allow-unpinned: it trains anew.\n"
-            f"report  {escape(str(road.home.report(dataset, configs[0]) / 'report.html'))}",
-            soft_wrap=True,
-        )
-        return
-    try:
-        release = road.release(dataset, configs[0])
-    except GatesFailed as refused:
-        page = road.home.report(dataset, configs[0]) / "report.html"
-        fail(f"{refused}\nreport  {page}")
-    if road.materialized == 0:
-        console.print("[bold green]All is up to date:[/] nothing was computed.")
-    summarize(road.home, release)
 
 
 def _free_port(first: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from defect_assets.evaluation.crossvalidation import CrossValidation
     from defect_assets.evaluation.leak_audit import LeakAudit
     from defect_assets.home import Home
+    from defect_assets.registry.freshness import Verdict
     from defect_assets.registry.release.releases import Release
 
 console = Console(highlight=False)
@@ -92,6 +93,20 @@ def _plain(partition: str | None) -> str:
     return " × ".join(reversed((partition or "").split("|")))
 
 
+def show_plan(verdicts: Iterable[Verdict]) -> None:
+    """Print what runs, and why, or why it need not; partitions of one kind on one line."""
+    marks = {"fresh": "[green]✓[/]", "stale": "[yellow]→[/]", "perhaps": "[dim]?[/]"}
+    alike: dict[tuple[str, str, str], list[str]] = {}
+    for verdict in verdicts:
+        partitions = alike.setdefault((verdict.stage, verdict.state, str(verdict)), [])
+        partitions.append(_plain(verdict.partition))
+    for (stage, state, why), partitions in alike.items():
+        which = partitions[0] if len(partitions) == 1 else f"{len(partitions)} partitions"
+        title = escape(f"{stage} {which}".strip())
+        said = f"perhaps: {why}" if state == "perhaps" else why
+        console.print(f"{marks[state]} {title} [dim]({escape(said)})[/]", soft_wrap=True)
+
+
 def summarize(home: Home, release: Release) -> None:
     """Print what came of the road, and what to do next."""
     from defect_assets.home import PROJECT
@@ -166,11 +181,7 @@ def show_leak_audit(audit: LeakAudit) -> None:
         f"{audit.by_part.seen:.0%} of the test images by part, "
         f"{audit.by_image.seen:.0%} by image.[/]"
     )
-    if audit.points_of_dice is not None:
-        console.print(
-            f"A random split flatters this model by [bold]{audit.points_of_dice:.1f} points of "
-            "Dice[/]."
-        )
+    console.print(f"[bold]{audit.verdict}[/]", soft_wrap=True)
 
 
 def _range(bounds: tuple[float, float] | None, sign: str) -> str:

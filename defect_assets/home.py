@@ -2,7 +2,7 @@
 
 import fcntl
 import os
-import shutil
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +20,8 @@ from defect_assets.store import S3Access, Store, open_store
 PROJECT = Path(__file__).resolve().parents[1]
 CONFIGS = PROJECT / "configs"
 LOCK = PROJECT / "requirements.lock"
+POSTGRES = "DEFECT_POSTGRES"
+"""The variable that names Dagster's database, where it is none of its own files."""
 
 
 class HomeError(UserError):
@@ -126,13 +128,18 @@ class Home:
         return self.reports / f"{dataset}-{config}"
 
     @property
+    def cache(self) -> Path:
+        """What was read of a bucket; it may be removed at any time."""
+        return self.root / "cache"
+
+    @property
     def url(self) -> str:
         """Where the store is."""
         return self.store_url or str(self.root / "store")
 
     def store(self, cached: bool = True) -> Store:
         """Open the home's store; of one in a bucket, what was read is kept in ``cache``."""
-        return open_store(self.url, self.access, self.root / "cache" if cached else None)
+        return open_store(self.url, self.access, self.cache if cached else None)
 
     def description(self) -> DatasetDescription:
         """Read the dataset's description.
@@ -180,7 +187,11 @@ class Home:
         """Make the folders that Dagster and BentoML want to find, and Dagster's configuration."""
         for folder in (self.inbox, self.dagster, self.bentoml, self.reports):
             folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(CONFIGS / "dagster.yaml", self.dagster / "dagster.yaml")
+        database = _postgres()
+        os.environ.update(database)  # this process may open the instance next
+        names = ["dagster.yaml", *(["dagster-postgres.yaml"] if database else [])]
+        text = "".join((CONFIGS / name).read_text() for name in names)
+        (self.dagster / "dagster.yaml").write_text(text)
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -216,6 +227,7 @@ class Home:
             "DETECTOR_INFERENCE_LOG": os.environ.get(
                 "DETECTOR_INFERENCE_LOG", str(self.root / "inference")
             ),
+            **_postgres(),
             **({"DEFECT_STORE": self.store_url} if self.store_url else {}),
             **({"DEFECT_INBOX": self.inbox_url} if self.inbox_url else {}),
         }
@@ -230,6 +242,13 @@ def default_home() -> Home:
     root = Path(os.environ.get("DEFECT_HOME") or PROJECT / "home").resolve()
     environment = os.environ.get
     return Home(root, environment("DEFECT_STORE", ""), None, environment("DEFECT_INBOX", ""))
+
+
+def _postgres() -> dict[str, str]:
+    """Return the variable that names Dagster's database, if it is set, with the driver to use."""
+    url = os.environ.get(POSTGRES, "")
+    # SQLAlchemy's own choice would be another one than Dagster's.
+    return {POSTGRES: re.sub(r"^postgres(ql)?://", "postgresql+psycopg2://", url)} if url else {}
 
 
 def known_description(name: str) -> DatasetDescription:

@@ -1,8 +1,11 @@
 """How the assets are partitioned."""
 
+from collections.abc import Iterable
+
 import dagster as dg
 
 from defect_assets.home import CONFIGS
+from defect_assets.registry.stages import Axis
 from defect_assets.training.config import config_ids
 
 batches = dg.DynamicPartitionsDefinition(name="batch")
@@ -26,28 +29,19 @@ def experiment_key(dataset: str, config: str) -> dg.MultiPartitionKey:
     return dg.MultiPartitionKey({"config": config, "dataset": dataset})
 
 
-def published_as(asset: str, partition: str | None) -> str:
-    """Return the name in the store under which an asset's partition is published."""
-    of_experiments = {
-        "trained_model": "experiments",
-        "evaluation_report": "reports",
-        "cross_validation": "crossvalidations",
-        "leak_audit": "leakaudits",
-    }
-    if asset in of_experiments:
-        assert partition is not None
-        config, dataset = partition.split("|")
-        return f"{of_experiments[asset]}/{dataset}/{config}"
-    names = {
-        "python_environment": "environment",
-        "training_config": f"configs/{partition}",
-        "raw_images": f"batches/{partition}",
-        "dataset_manifest": f"datasets/{partition}",
-        "dataset_split": f"splits/{partition}",
-        "model_release": f"releases/{partition}",
-        "defect_bento": f"bentos/{partition}",
-    }
-    return names[asset]
+def register(instance: dg.DagsterInstance, axis: Axis, keys: Iterable[str]) -> None:
+    """Make partitions known to Dagster; those of configurations are, by their files."""
+    if axis not in _DYNAMIC:
+        return
+    known = set(instance.get_dynamic_partitions(axis))
+    new = [key for key in keys if key not in known]
+    for start in range(0, len(new), _AT_ONCE):
+        instance.add_dynamic_partitions(axis, new[start : start + _AT_ONCE])
+
+
+_DYNAMIC = (Axis.BATCH, Axis.DATASET, Axis.RELEASE)
+_AT_ONCE = 10_000
+"""Dagster's database takes no more than 30,000 or so in one go."""
 
 
 def experiment_of(context: dg.AssetExecutionContext) -> tuple[str, str]:

@@ -8,6 +8,7 @@ import dagster as dg
 from dagster_aws.s3 import S3Resource
 
 from defect_assets.home import Home, default_home
+from defect_assets.run_workers import bury, sign
 from defect_assets.store import S3Access
 
 
@@ -22,6 +23,12 @@ class HomeResource(dg.ConfigurableResource):
     """``s3://bucket/prefix`` of deliveries; by default what DEFECT_INBOX names, or none."""
     s3: S3Resource
     """How a bucket is reached; what is left out comes from the usual AWS environment."""
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Note who works on the run, and end those of the dead, before it waits for their place."""
+        if context.instance and context.run:
+            sign(context.instance, context.run.run_id)
+            bury(context.instance)
 
     def open(self) -> Home:
         """Return the home."""

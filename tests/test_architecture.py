@@ -40,7 +40,7 @@ def test_workspace_yaml_loads() -> None:
 def test_the_service_imports_what_is_shipped_and_nothing_else() -> None:
     """Of this project the inference code, of others what its requirements name."""
     bento = PROJECT / "bento"
-    lines = (bento / "requirements.in").read_text().splitlines()
+    lines = (bento / "requirements-cpu.in").read_text().splitlines()
     named = {re.split("[ #]", line)[0].replace("-", "_") for line in lines}
     known = {"opencv_python_headless": "cv2", "pillow": "PIL"}
     allowed = {known.get(name, name) for name in named} | {"detector_service"}
@@ -58,3 +58,11 @@ def test_the_service_imports_what_is_shipped_and_nothing_else() -> None:
                     assert module.startswith("defect_assets.inference."), f"{file}: {module}"
                 else:
                     assert root in allowed | sys.stdlib_module_names, f"{file}: {module}"
+
+
+def test_every_benchmark_finds_what_it_measures() -> None:
+    """They are run by hand, and must not be found broken then."""
+    names = sorted(p.stem for p in (PROJECT / "benchmarks").glob("*.py") if p.stem != "__init__")
+    script = "import importlib, sys; [importlib.import_module(m) for m in sys.argv[1:]]"
+    modules = [f"benchmarks.{name}" for name in names]
+    subprocess.run([sys.executable, "-c", script, *modules], cwd=PROJECT, check=True, timeout=120)

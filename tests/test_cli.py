@@ -21,7 +21,7 @@ def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         [],
         ["demo"],
-        ["run"],
+        ["repro"],
         ["dev"],
         ["serve"],
         ["env"],
@@ -85,7 +85,7 @@ def test_help_does_not_wait_for_heavy_imports() -> None:
 
 
 def test_to_run_on_an_empty_home_says_what_to_do() -> None:
-    result = runner.invoke(app, ["run"])
+    result = runner.invoke(app, ["repro"])
     assert result.exit_code == 1
     assert "import one" in result.output.replace("\n", " ")
 
@@ -95,13 +95,13 @@ def test_preflight_on_an_empty_home_says_what_to_do() -> None:
     assert runner.invoke(app, ["import", "synthetic", "--tiles", "1"]).exit_code == 0
     result = runner.invoke(app, ["preflight"])
     assert result.exit_code == 1
-    assert "holds no dataset version yet: defect-assets run makes one" in result.output
+    assert "holds no dataset version yet: defect-assets repro makes one" in result.output
 
 
 def test_to_serve_before_a_release_says_what_to_do() -> None:
     result = runner.invoke(app, ["serve"])
     assert result.exit_code == 1
-    assert "run defect-assets run first" in result.output
+    assert "run defect-assets repro first" in result.output
 
 
 def test_a_second_dataset_in_one_home_is_refused(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_two_runs_at_once_do_not_meet(tmp_path: Path) -> None:
 
     assert runner.invoke(app, ["import", "synthetic", "--tiles", "1"]).exit_code == 0
     with default_home().at_work():
-        result = runner.invoke(app, ["run"])
+        result = runner.invoke(app, ["repro"])
     assert result.exit_code == 1
     assert "is at work on" in result.output
 

@@ -1,7 +1,6 @@
 """From a file to what was found in it: decoded and interpreted by a few threads, one network."""
 
 import asyncio
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,10 +17,11 @@ from defect_assets.inference.images import (
     decode_image,
 )
 from defect_assets.inference.postprocessing import Analysis, Postprocessing
+from defect_assets.inference.runtimes.runtime import processors
 from detector_service.errors import ApiError
 from detector_service.forms import Options
 from detector_service.metrics import BATCH, STAGE, VERDICTS
-from detector_service.model_thread import ModelThread, Prediction
+from detector_service.model_threads import ModelThreads, Prediction
 from detector_service.replies import Timings
 
 Finished = TypeVar("Finished")
@@ -74,8 +74,8 @@ class Analyzer:
     def __init__(self, detector: Detector, batch_size: int, max_pixels: int) -> None:
         self.detector = detector
         self._max_pixels = max_pixels
-        self._model = ModelThread(detector.predict, batch_size)
-        self._workers = ThreadPoolExecutor(_processors(), thread_name_prefix="images")
+        self._model = ModelThreads(detector.predict, batch_size, detector.at_once)
+        self._workers = ThreadPoolExecutor(processors(), thread_name_prefix="images")
 
     async def inspect(
         self, data: bytes, options: Options, finish: Callable[[Inspection], Finished]
@@ -175,7 +175,3 @@ def _refusal(error: ImageError) -> ApiError:
     if isinstance(error, UnknownFormatError):
         return ApiError(415, "unknown_format", message, "send a JPEG, PNG, BMP, TIFF or WebP file")
     return ApiError(422, "unreadable_image", message, "look whether other programs can open it")
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

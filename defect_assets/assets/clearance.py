@@ -15,6 +15,9 @@ from defect_assets.registry.plan import Plan
 from defect_assets.registry.preflight import Finding, preflight, refusal
 from defect_assets.store.reservations import Reservation, ReservationLost, Reserved, reserve
 
+GPU = "gpu"
+"""Dagster's pool of those who train; configs/dagster.yaml lets one of them in at a time."""
+
 
 @dataclass(frozen=True)
 class Clearance:

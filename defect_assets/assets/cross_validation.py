@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from defect_assets.assets.clearance import Clearance, cleared
+from defect_assets.assets.clearance import GPU, Clearance, cleared
 from defect_assets.assets.dataset import dataset_split
 from defect_assets.assets.environment import python_environment, training_config
 from defect_assets.assets.experiment import read_config, read_split_of
@@ -17,7 +17,7 @@ from defect_assets.assets.publishing import (
 from defect_assets.assets.trials import Division, TrialsRun, run_divisions
 from defect_assets.home import Home
 from defect_assets.partitions import experiment_of, experiments
-from defect_assets.registry.code import code_version
+from defect_assets.registry.stages import STAGES
 from defect_assets.resources import HomeResource
 
 
@@ -27,7 +27,8 @@ from defect_assets.resources import HomeResource
     owners=OWNERS,
     partitions_def=experiments,
     deps=[dataset_split, training_config, python_environment],
-    code_version=code_version("training.trials", "evaluation.crossvalidation"),
+    code_version=STAGES["cross_validation"].code_version,
+    pool=GPU,
 )
 def cross_validation(
     context: dg.AssetExecutionContext, home: HomeResource, config: TrialsRun

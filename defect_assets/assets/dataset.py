@@ -24,7 +24,7 @@ from defect_assets.dataset.cut import CutRefused, cut
 from defect_assets.dataset.difference import difference
 from defect_assets.home import HomeError
 from defect_assets.partitions import datasets
-from defect_assets.registry.code import code_version
+from defect_assets.registry.stages import STAGES
 from defect_assets.resources import HomeResource
 from defect_assets.settings import SettingsError
 from defect_assets.store import Store
@@ -47,7 +47,7 @@ NO_PARTITIONS = dg.SpecificPartitionsPartitionMapping([])
     owners=OWNERS,
     partitions_def=datasets,
     deps=[dg.AssetDep(raw_images, partition_mapping=NO_PARTITIONS), python_environment],
-    code_version=code_version("dataset.cut"),
+    code_version=STAGES["dataset_manifest"].code_version,
 )
 def dataset_manifest(
     context: dg.AssetExecutionContext, home: HomeResource, config: CutConfig
@@ -118,7 +118,7 @@ def _relabelled(store: Store, snapshot: snapshots.Snapshot) -> dg.TableMetadataV
     partitions_def=datasets,
     deps=[dataset_manifest, python_environment],
     automation_condition=follows("dataset_manifest"),
-    code_version=code_version("dataset.split"),
+    code_version=STAGES["dataset_split"].code_version,
 )
 def dataset_split(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult:
     """Which samples train, which validate, which test: no physical part is in two of them."""

@@ -5,7 +5,6 @@ import dagster as dg
 from defect_assets.assets.publishing import OWNERS, record_of, ref_of, refuse, result_of
 from defect_assets.home import CONFIGS, LOCK
 from defect_assets.partitions import configs
-from defect_assets.registry.code import code_version
 from defect_assets.registry.configs import digest_of_config, values_of
 from defect_assets.registry.environment import (
     current_environment,
@@ -13,6 +12,7 @@ from defect_assets.registry.environment import (
     drift,
     record_environment,
 )
+from defect_assets.registry.stages import STAGES
 from defect_assets.resources import HomeResource
 from defect_assets.settings import SettingsError, read_settings
 from defect_assets.store import Digest
@@ -33,7 +33,7 @@ def config_digest(config: str) -> Digest:
     group_name="environment",
     kinds={"python"},
     owners=OWNERS,
-    code_version=code_version("registry.environment"),
+    code_version=STAGES["python_environment"].code_version,
 )
 def python_environment(
     context: dg.AssetExecutionContext, home: HomeResource
@@ -71,7 +71,7 @@ def python_environment(
     kinds={"yaml"},
     owners=OWNERS,
     partitions_def=configs,
-    code_version=code_version("training.config"),
+    code_version=STAGES["training_config"].code_version,
 )
 def training_config(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult:
     """A training configuration, by its id, from ``configs``."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from defect_assets.assets.clearance import Clearance, cleared
+from defect_assets.assets.clearance import GPU, Clearance, cleared
 from defect_assets.assets.comparing import compared
 from defect_assets.assets.conditions import follows
 from defect_assets.assets.dataset import dataset_split
@@ -23,21 +23,22 @@ from defect_assets.assets.publishing import (
     result_of,
     rounded,
 )
+from defect_assets.assets.training_process import train_apart
 from defect_assets.dataset.snapshot import Snapshot, read_snapshot
 from defect_assets.dataset.split import PARTS, Split, read_part, read_split
 from defect_assets.dataset.split import REF as SPLITS
-from defect_assets.evaluation.report import PAGE, PAGE_FILES, Report
+from defect_assets.evaluation.report import PAGE, Report
 from defect_assets.home import Home
-from defect_assets.inference.images import encode_png
 from defect_assets.partitions import experiment_of, experiments
-from defect_assets.registry.code import code_version
 from defect_assets.registry.pinning import mark, why_unpinned
+from defect_assets.registry.stages import STAGES
 from defect_assets.resources import HomeResource
 from defect_assets.store import Digest, Store, canonical_json, digest_of
 from defect_assets.store.objects import write_tree
 from defect_assets.training.config import TrainingConfig
 
 if TYPE_CHECKING:
+    from defect_assets.evaluation.latency import Latency
     from defect_assets.training.hardware import Hardware
     from defect_assets.training.loop import Point
 
@@ -66,7 +67,7 @@ class TrainingRun(dg.Config):
         )
 
 
-TRAINING_CODE = code_version("training.experiment")
+TRAINING_CODE = STAGES["trained_model"].code_version
 
 
 @dg.asset(
@@ -76,6 +77,7 @@ TRAINING_CODE = code_version("training.experiment")
     partitions_def=experiments,
     deps=[dataset_split, training_config, python_environment],
     code_version=TRAINING_CODE,
+    pool=GPU,
 )
 def trained_model(
     context: dg.AssetExecutionContext, home: HomeResource, config: TrainingRun
@@ -95,24 +97,30 @@ def _train(
     # PyTorch takes seconds to import; only those who train should wait for it.
     from defect_assets.evaluation.curves import plot_history
     from defect_assets.training.checkpoint import Checkpoint
-    from defect_assets.training.experiment import ConfigMismatch, train_on_split
-    from defect_assets.training.loop import Progress, TrainingDiverged
-    from defect_assets.training.monitor import TensorBoard, draw_preview
+    from defect_assets.training.task import News, TrainingTask
 
     store = place.store()
     dataset, config_id = experiment_of(context)
-    split_digest, split, snapshot = read_split_of(store, dataset)
+    split_digest, split, _ = read_split_of(store, dataset)
     training, parents = read_config(store, config_id, split_digest)
-    palette = snapshot.description.palette
     run = context.run.run_id.split("-")[0]  # each run has curves of its own
-    board = TensorBoard(place.tensorboard / f"{dataset}-{config_id}" / run, palette)
+    task = TrainingTask(
+        store=place.url,
+        cache=place.cache,
+        split=split,
+        config=training,
+        hardware=config.hardware,
+        fitted=place.fitted,
+        state=place.training(dataset, config_id),
+        identity=digest_of(canonical_json([parents, TRAINING_CODE, config.hardware.model_dump()])),
+        checkpoint_minutes=config.checkpoint_minutes,
+        tensorboard=place.tensorboard / f"{dataset}-{config_id}" / run,
+    )
 
-    def report(progress: Progress) -> None:
-        point = progress.history[-1]
-        context.log.info(str(progress))
-        board(progress)
-        if len(progress.history) % OBSERVED == 0:  # each is a row in Dagster's database
-            sheet = encode_png(draw_preview(progress.preview, palette))
+    def report(news: News) -> None:
+        context.log.info(news.text)
+        if len(news.history) % OBSERVED == 0:  # each is a row in Dagster's database
+            point = news.history[-1]
             context.log_event(
                 dg.AssetObservation(
                     context.asset_key,
@@ -121,42 +129,24 @@ def _train(
                         "step": point.step,
                         "loss": point.loss,
                         "validation Dice": point.val_dice,
-                        "seconds left": round(progress.seconds_left),
-                        "curves": picture(plot_history(_points(progress.history)), "curves"),
-                        "predictions": picture(sheet, "image, truth, prediction"),
+                        "seconds left": round(news.seconds_left),
+                        "curves": picture(plot_history(_points(news.history)), "curves"),
+                        "predictions": picture(news.preview, "image, truth, prediction"),
                     },
                 )
             )
 
     context.log.info(f"training on {sum(split.counts['train'].values())} images")
-    checkpoint = Checkpoint(
-        place.training(dataset, config_id),
-        digest_of(canonical_json([parents, TRAINING_CODE, config.hardware.model_dump()])),
-        config.checkpoint_minutes,
-    )
-    try:
-        model = train_on_split(
-            store,
-            split,
-            training,
-            place.fitted,
-            hardware=config.hardware,
-            checkpoint=checkpoint,
-            report=report,
-        )
-    except (TrainingDiverged, ConfigMismatch) as error:
-        raise refuse(error) from error
-    finally:
-        board.close()
+    model = train_apart(context, task, place.access, report)
     record = record_of(
         context,
-        store.objects.put_tree(model.files),
+        model.bundle,
         parents=parents,
         details={**model.record, **clearance.details},
     )
     clearance.confirm()
     store.publish(ref_of(record), record)
-    checkpoint.remove()
+    Checkpoint(task.state, task.identity).remove()
     return result_of(
         record,
         {
@@ -179,7 +169,7 @@ OBSERVED = 4
     partitions_def=experiments,
     deps=[trained_model, dataset_split, python_environment],
     automation_condition=follows("trained_model"),
-    code_version=code_version("evaluation.evaluate", "evaluation.reporting", files=PAGE_FILES),
+    code_version=STAGES["evaluation_report"].code_version,
 )
 def evaluation_report(
     context: dg.AssetExecutionContext, home: HomeResource
@@ -192,6 +182,7 @@ def evaluation_report(
     from defect_assets.evaluation.reporting import make_report, report_files
     from defect_assets.inference.bundle import HISTORY
     from defect_assets.inference.detector import Detector
+    from defect_assets.registry.exporting import export_runtimes
 
     place = home.open()
     store = place.store()
@@ -208,17 +199,19 @@ def evaluation_report(
     bundle = model.content
     files = store.objects.get_tree(bundle)
     with tempfile.TemporaryDirectory() as unpacked:
-        write_tree(files, Path(unpacked))
-        detector = Detector.load(Path(unpacked))
-    context.log.info("looking at the test split")
-    evaluation = evaluate(detector, read_part(store, split, "test"), snapshot.description)
-    context.log.info("resampling its parts")
-    report = make_report(dataset, config_id, bundle, split_digest, detector.spec, evaluation)
-    shown = (report, evaluation, json.loads(files[HISTORY]), snapshot.description)
-    pages = report_files(*shown)
-    context.log.info("timing the model")
-    seen = [image.image for image in islice(read_part(store, split, "test"), IMAGES)]
-    latency = measure_latency(files, seen)
+        folder = Path(unpacked)
+        write_tree(files, folder)
+        detector = Detector.load(folder)
+        context.log.info("looking at the test split")
+        evaluation = evaluate(detector, read_part(store, split, "test"), snapshot.description)
+        context.log.info("resampling its parts")
+        report = make_report(dataset, config_id, bundle, split_digest, detector.spec, evaluation)
+        shown = (report, evaluation, json.loads(files[HISTORY]), snapshot.description)
+        pages = report_files(*shown)
+        context.log.info("timing the model in each runtime")
+        seen = list(islice(read_part(store, split, "test"), IMAGES))
+        export_runtimes(folder, seen)
+        latencies = measure_latency(folder, [image.image for image in seen])
     record = record_of(
         context,
         store.objects.put_tree(pages),
@@ -228,14 +221,14 @@ def evaluation_report(
             **environment_of(store),
         },
         # Not in the content: it differs from run to run.
-        details={**mark(why_unpinned(model)), "latency": latency.model_dump(mode="json")},
+        details={**mark(why_unpinned(model)), "latencies": [x.model_dump() for x in latencies]},
     )
     store.publish(ref_of(record), record)
     folder = place.report(dataset, config_id)
-    write_tree({**pages, PAGE: render_page(*shown, latency)}, folder)
+    write_tree({**pages, PAGE: render_page(*shown, latencies)}, folder)
     metadata = {**_scores(report), "report": dg.MetadataValue.path(str(folder / PAGE))}
     metadata |= compared(store, dataset, config_id)
-    metadata["latency"] = dg.MetadataValue.json(latency.model_dump(mode="json"))
+    metadata["latency"] = _latency_table(latencies)
     for gallery in evaluation.galleries[:2]:  # what a model gets wrong, of either kind
         if gallery.entries:
             sheet = preview(gallery.entries[0].picture, snapshot.description.palette)
@@ -277,6 +270,17 @@ def _scores(report: Report) -> dict[str, object]:
             f"|---|---|---|---|---|---|---|\n{of_class}"
         ),
     }
+
+
+def _latency_table(latencies: list["Latency"]) -> dg.MarkdownMetadataValue:
+    rows = "\n".join(
+        f"| {x.runtime} | {x.device} | {x.p50_ms} | {x.p95_ms} | {x.peak_memory_mb or '–'} |"
+        for x in latencies
+    )
+    return dg.MetadataValue.md(
+        "| runtime | device | half within, ms | 95 % within, ms | MB |\n"
+        f"|---|---|---|---|---|\n{rows}"
+    )
 
 
 def _range(bounds: tuple[float, float] | None) -> str:

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from defect_assets.assets.clearance import Clearance, cleared
+from defect_assets.assets.clearance import GPU, Clearance, cleared
 from defect_assets.assets.dataset import dataset_split
 from defect_assets.assets.environment import python_environment, training_config
 from defect_assets.assets.experiment import evaluation_report, read_config, read_split_of
@@ -19,8 +19,11 @@ from defect_assets.evaluation.counts import read_counts
 from defect_assets.evaluation.report import IMAGES, REPORT, Report
 from defect_assets.home import Home
 from defect_assets.partitions import experiment_of, experiments
-from defect_assets.registry.code import code_version
+from defect_assets.registry.stages import STAGES
 from defect_assets.resources import HomeResource
+
+SAME = ("dataset_split", "training_config")
+"""What the evaluated model must have been made from, as is trained here."""
 
 
 @dg.asset(
@@ -29,7 +32,8 @@ from defect_assets.resources import HomeResource
     owners=OWNERS,
     partitions_def=experiments,
     deps=[evaluation_report, dataset_split, training_config, python_environment],
-    code_version=code_version("training.trials", "evaluation.leak_audit", "dataset.leaky_split"),
+    code_version=STAGES["leak_audit"].code_version,
+    pool=GPU,
 )
 def leak_audit(
     context: dg.AssetExecutionContext, home: HomeResource, config: TrialsRun
@@ -58,6 +62,17 @@ def _audit(
         )
     files = store.objects.get_tree(evaluation)
     report = Report.model_validate_json(files[REPORT])
+    model = store.record(f"experiments/{dataset}/{config_id}")
+    if (
+        model is None
+        or model.content != report.bundle
+        or any(model.parents.get(name) != parents[name] for name in SAME)
+    ):
+        raise refuse(
+            f"{dataset} × {config_id} was evaluated with another split, configuration or model "
+            "than there is now, so the two sides would differ in more than the split: materialize "
+            "trained_model and evaluation_report first"
+        )
     leaky = leaky_split(store, split)
     [trial] = run_divisions(
         context, place, config, clearance, training, parents, [Division("by-image", leaky)]

@@ -6,9 +6,9 @@ from typing import Any
 
 import dagster as dg
 
-from defect_assets.partitions import published_as
 from defect_assets.registry.code import commit
 from defect_assets.registry.pinning import why_unpinned
+from defect_assets.registry.stages import published_as
 from defect_assets.store import Digest, Record, Store
 
 OWNERS = ["team:vision"]

@@ -27,7 +27,7 @@ from defect_assets.home import HomeError
 from defect_assets.inbox import take_in
 from defect_assets.inference.images import encode_png
 from defect_assets.partitions import batches
-from defect_assets.registry.code import code_version
+from defect_assets.registry.stages import STAGES
 from defect_assets.resources import HomeResource
 from defect_assets.settings import SettingsError
 from defect_assets.store import Store
@@ -46,7 +46,7 @@ SOUND = "delivery_is_sound"
         fail_window=timedelta(days=14), warn_window=timedelta(days=7)
     ),
     deps=[python_environment],
-    code_version=code_version("dataset.ingest"),
+    code_version=STAGES["raw_images"].code_version,
     check_specs=[
         dg.AssetCheckSpec(
             SOUND,

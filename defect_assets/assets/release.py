@@ -22,10 +22,8 @@ from defect_assets.dataset.version import Version
 from defect_assets.errors import UserError
 from defect_assets.home import PROJECT
 from defect_assets.partitions import releases
-from defect_assets.registry.code import code_version
-from defect_assets.registry.packaging import service_files
-from defect_assets.registry.release.documents import TEMPLATES
 from defect_assets.registry.release.gates import GateResult
+from defect_assets.registry.stages import STAGES
 from defect_assets.resources import HomeResource
 from defect_assets.store import Store
 
@@ -58,7 +56,7 @@ class ReleaseConfig(dg.Config):
         dg.AssetDep(trained_model, partition_mapping=NO_PARTITIONS),
         dg.AssetDep(evaluation_report, partition_mapping=NO_PARTITIONS),
     ],
-    code_version=code_version("registry.release.releasing", files=TEMPLATES),
+    code_version=STAGES["model_release"].code_version,
 )
 def model_release(
     context: dg.AssetExecutionContext, home: HomeResource, config: ReleaseConfig
@@ -148,14 +146,7 @@ def _gates_table(results: Iterable[GateResult]) -> dg.TableMetadataValue:
     partitions_def=releases,
     deps=[model_release, python_environment],
     automation_condition=follows("model_release"),
-    code_version=code_version(
-        "registry.packaging",
-        "inference.detector",
-        "inference.images",
-        "inference.quality",
-        "inference.runtimes.choice",
-        files=service_files(SERVICE),
-    ),
+    code_version=STAGES["defect_bento"].code_version,
 )
 def defect_bento(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult:
     """A release as a bento, ready for ``bentoml serve`` and ``bentoml containerize``."""

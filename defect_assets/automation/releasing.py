@@ -11,7 +11,7 @@ from defect_assets.automation.experiments import newest_split, wanted_configs
 from defect_assets.automation.policy import Policy, read_policy
 from defect_assets.errors import UserError
 from defect_assets.home import PROJECT
-from defect_assets.partitions import published_as, releases
+from defect_assets.partitions import releases
 from defect_assets.registry import channels
 from defect_assets.registry.pinning import why_unpinned
 from defect_assets.registry.release import releases as registry
@@ -19,6 +19,7 @@ from defect_assets.registry.release.candidates import Candidate, ReleaseRefused,
 from defect_assets.registry.release.gates import FILE as GATES
 from defect_assets.registry.release.gates import Gates
 from defect_assets.registry.release.numbering import number
+from defect_assets.registry.stages import published_as
 from defect_assets.resources import HomeResource
 from defect_assets.settings import read_settings
 from defect_assets.store import Store, canonical_json, digest_of

@@ -1,51 +1,85 @@
 """The whole road: from the deliveries in the inbox to a bento, doing only what is not done.
 
-Each step asks Dagster whether its partition is up to date and materializes it if it is not, one
-run a partition, in this process. Nothing is remembered between calls: what is there decides.
+Each step asks the store whether its result is up to date, and has it made if it is not. Who makes
+it is another's business: Dagster (`materializing.py`), or nobody, to see what would be done
+(`Rehearsal`). What is there decides; nothing else is remembered.
 """
 
-import time
-import uuid
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import dagster as dg
-from dagster._core.events.log import EventLogEntry
-from dagster_shared.error import SerializableErrorInfo
-
-from defect_assets.assets.environment import config_digest, environment_digest
-from defect_assets.automation.staleness import why_stale
-from defect_assets.dataset.batch import named_batches
+from defect_assets.automation.scope import WHOLE, Scope
 from defect_assets.dataset.cut import CutRefused, pending
-from defect_assets.dataset.delivery import deliveries
+from defect_assets.dataset.delivery import list_delivery
 from defect_assets.dataset.snapshot import latest_version, versions
 from defect_assets.dataset.version import Bump
+from defect_assets.errors import UserError
 from defect_assets.evaluation.crossvalidation import CrossValidation, read_crossvalidation
 from defect_assets.evaluation.leak_audit import LeakAudit
-from defect_assets.home import PROJECT, Home, HomeError
-from defect_assets.partitions import batches, datasets, experiment_key, published_as, releases
+from defect_assets.home import CONFIGS, LOCK, PROJECT, Home, HomeError
+from defect_assets.inbox import delivered, is_complete, taken_in
+from defect_assets.registry.configs import digest_of_config, values_of
+from defect_assets.registry.environment import current_environment
+from defect_assets.registry.freshness import Outlook, State, Verdict, judge
 from defect_assets.registry.packaging import bento_folder
 from defect_assets.registry.pinning import why_unpinned
+from defect_assets.registry.reasons import batch_is_new, batches_are_new
 from defect_assets.registry.release.releases import Release, find_release, released_as
-from defect_assets.registry.release.releasing import propose
-from defect_assets.settings import SettingsError
+from defect_assets.registry.release.releasing import GatesFailed, propose
+from defect_assets.registry.stages import STAGES, published_as
+from defect_assets.settings import SettingsError, read_settings
+from defect_assets.store import Record, canonical_json, digest_of
+from defect_assets.training.config import TrainingConfig
+
+NEXT = "the next version"
+"""A snapshot whose number is not known before the deliveries are taken in."""
 
 
 class Blocked(Exception):
     """The road ends before its end; the message says why and what to do."""
 
 
-class Narrator(Protocol):
-    """Is told what happens on the road."""
+class Maker(Protocol):
+    """Makes what is not up to date."""
 
-    def start(self, asset: str, partition: str | None, why: str) -> None:
-        """A materialization begins."""
+    def make(self, verdict: Verdict, run_config: dict[str, Any]) -> bool:
+        """Make a stage's partition; return whether it was made.
 
-    def say(self, message: str) -> None:
-        """It has something to say."""
+        Raises
+        ------
+        Blocked
+            If it cannot be.
+        """
 
-    def done(self, asset: str, partition: str | None, seconds: float) -> None:
-        """It ended well."""
+    def passed(self, record: Record) -> bool:
+        """Tell whether what a record is of passed the checks that it must pass."""
+
+
+class Rehearsal:
+    """Makes nothing: to see what would be done. It reads the store, and writes nowhere."""
+
+    def make(self, verdict: Verdict, run_config: dict[str, Any]) -> bool:
+        return False
+
+    def passed(self, record: Record) -> bool:
+        return True
+
+
+@dataclass
+class Walked:
+    """What came of a walk."""
+
+    dataset: str = ""
+    """The newest snapshot; empty where the walk did not come by it."""
+    config: str = ""
+    """The first configuration, which is released."""
+    release: Release | None = None
+    """What the first configuration was released as, now or before."""
+    unpinned: list[str] = field(default_factory=list)
+    """Why it was not released, though it is trained."""
+    failures: list[str] = field(default_factory=list)
+    """What went wrong; what does not depend on it was done all the same."""
 
 
 @dataclass
@@ -56,40 +90,95 @@ class Road:
     ----------
     home
         Where everything lies.
-    defs
-        The platform's definitions.
-    instance
-        Dagster's instance, in the home.
-    narrator
-        Is told what happens.
+    maker
+        Makes what is not up to date.
+    allow_unpinned
+        Whether to train what preflight would refuse as unpinned; it is not released.
+    scope
+        How much of the road is walked.
     """
 
     home: Home
-    defs: dg.Definitions
-    instance: dg.DagsterInstance
-    narrator: Narrator
+    maker: Maker
     allow_unpinned: bool = False
-    """Whether to train what preflight would refuse as unpinned; it is not released."""
-    materialized: int = 0
-    """How many partitions were materialized."""
+    scope: Scope = WHOLE
+    seen: list[Verdict] = field(default_factory=list)
+    """What was looked at, in order."""
+
+    def __post_init__(self) -> None:
+        self.outlook = Outlook(self.home.store())
+        self._done: set[tuple[str, str | None]] = set()
+
+    @property
+    def stale(self) -> list[Verdict]:
+        """What was looked at and was not up to date."""
+        return [verdict for verdict in self.seen if verdict.state is not State.FRESH]
+
+    def repro(self, configs: Sequence[str]) -> Walked:
+        """Bring all that is in scope up to date.
+
+        What fails does not keep configurations that do not depend on it from being trained.
+
+        Parameters
+        ----------
+        configs
+            Ids of configurations; the first one is released.
+
+        Raises
+        ------
+        Blocked
+            If all depends on what failed.
+        """
+        walked = Walked(config=configs[0])
+        self.take_in()
+        if not self.scope.covers("dataset_manifest"):
+            for config in configs:
+                self._configure(config)
+            return walked
+        walked.dataset = self.cut()
+        self._refresh("dataset_split", walked.dataset)
+        failed = set()
+        for config in configs:
+            try:
+                self.experiment(walked.dataset, config)
+                self._trials(walked.dataset, config)
+            except Blocked as blocked:
+                failed.add(config)
+                walked.failures.append(f"{walked.dataset} × {config}: {blocked}")
+        if configs[0] in failed or not self.scope.covers("model_release"):
+            return walked
+        walked.unpinned = self.why_unpinned(walked.dataset, configs[0])
+        if not walked.unpinned:
+            try:
+                walked.release = self._release(walked.dataset, configs[0])
+            except Blocked as blocked:
+                walked.failures.append(str(blocked))
+            except GatesFailed as refused:
+                page = self.home.report(walked.dataset, configs[0]) / "report.html"
+                walked.failures.append(f"{refused}\nreport  {page}")
+        return walked
 
     def take_in(self) -> None:
-        """Ingest the deliveries in the inbox.
+        """Ingest the deliveries in the inbox that were not taken in yet.
 
         Raises
         ------
         Blocked
             If some are refused, after the others were taken in.
         """
-        self._observe("python_environment", None, environment_digest())
-        # What was taken in by another command, or came with a clone, Dagster learns of here.
-        stored = [name for name, _ in named_batches(self.home.store())]
-        names = list(dict.fromkeys([*stored, *deliveries(self.home.inbox)]))
-        self._register(batches, names)
+        environment = current_environment(LOCK).model_dump(mode="json")
+        digest = digest_of(canonical_json(environment))
+        self.outlook.expect("environment", digest, environment)
+        self._refresh("python_environment", None)
+        if not self.scope.covers("raw_images"):
+            return
+        stored = self._stand("raw_images", taken_in(self.home.store()))
         refused = []
-        for name in names:
+        for name in delivered(self.home):
+            if name in stored or not is_complete(self.home, name):
+                continue
             try:
-                self._refresh("raw_images", name)
+                self._make("raw_images", name, batch_is_new(name, self._images(name)))
             except Blocked as blocked:  # one bad delivery is no reason to leave the others
                 refused.append(str(blocked))
         if refused:
@@ -104,56 +193,51 @@ class Road:
             If there is none and nothing to cut it from.
         """
         store = self.home.store()
+        self._stand("dataset_manifest", map(str, versions(store)))
+        arriving = [v.partition or "" for v in self.seen if self._is_planned(v, "raw_images")]
+        if arriving:
+            self._make("dataset_manifest", NEXT, batches_are_new(arriving))
+            return NEXT
         try:
             waiting = pending(store, self.home.description())
         except (CutRefused, HomeError, SettingsError) as error:
             raise Blocked(str(error)) from error
-        newest = waiting.version if waiting else latest_version(store)
+        if waiting:
+            new = batches_are_new(pin.id for pin in waiting.new) if waiting.new else ""
+            why = new or f"the dataset's description changed: {waiting.changelog}"
+            self._make("dataset_manifest", str(waiting.version), why)
+            return str(waiting.version)
+        newest = latest_version(store)
         if newest is None:
             raise Blocked(
                 f"there is nothing to go on: no complete delivery in {self.home.inbox}; "
                 "import one, e.g. defect-assets import synthetic"
             )
-        for version in [*versions(store), newest]:
-            self._register(datasets, [str(version)])
-            self._refresh("dataset_manifest", str(version))
         return str(newest)
 
     def experiment(self, dataset: str, config: str) -> None:
         """Train a configuration on a snapshot and evaluate it."""
-        key = self._ready(dataset, config)
-        run = {"allow_unpinned": self.allow_unpinned}
-        self._refresh("trained_model", key, {"ops": {"trained_model": {"config": run}}})
-        self._refresh("evaluation_report", key)
+        partition = self._ready(dataset, config)
+        self._refresh("trained_model", partition, {"allow_unpinned": self.allow_unpinned})
+        self._refresh("evaluation_report", partition)
 
     def cross_validate(self, dataset: str, config: str, at_once: int) -> CrossValidation:
         """Train a configuration on each fold of a snapshot; return what came of it."""
-        key = self._ready(dataset, config)
-        run = {"allow_unpinned": self.allow_unpinned, "at_once": at_once}
-        self._refresh("cross_validation", key, {"ops": {"cross_validation": {"config": run}}})
+        partition = self._ready(dataset, config)
+        settings = {"allow_unpinned": self.allow_unpinned, "at_once": at_once}
+        self._refresh("cross_validation", partition, settings)
         store = self.home.store()
-        return read_crossvalidation(
-            store, store.content(published_as("cross_validation", key)) or ""
-        )
+        found = store.content(published_as("cross_validation", partition))
+        return read_crossvalidation(store, found or "")
 
     def audit_leak(self, dataset: str, config: str) -> LeakAudit:
         """Train and test a configuration on a random split, too; return both sides."""
         self.experiment(dataset, config)
-        key = experiment_key(dataset, config)
-        run = {"allow_unpinned": self.allow_unpinned}
-        self._refresh("leak_audit", key, {"ops": {"leak_audit": {"config": run}}})
+        partition = _experiment(dataset, config)
+        self._refresh("leak_audit", partition, {"allow_unpinned": self.allow_unpinned})
         store = self.home.store()
-        found = store.content(published_as("leak_audit", key)) or ""
+        found = store.content(published_as("leak_audit", partition)) or ""
         return LeakAudit.model_validate(store.objects.get_json(found))
-
-    def _ready(self, dataset: str, config: str) -> str:
-        """Split a snapshot and record a configuration; return the experiment's partition."""
-        try:
-            self._observe("training_config", config, config_digest(config))
-        except SettingsError as error:
-            raise Blocked(str(error)) from error
-        self._refresh("dataset_split", dataset)
-        return experiment_key(dataset, config)
 
     def why_unpinned(self, dataset: str, config: str) -> list[str]:
         """Return why an experiment's model cannot be released; none: it is pinned."""
@@ -189,118 +273,120 @@ class Road:
         """
         store = self.home.store()
         past = released_as(store, dataset, config)
-        run = {"dataset": dataset, "config": config, "override": override, "notes": notes}
-        if past is None:
+        if past:
+            self._stand("model_release", [past.id])
+            name = past.id
+        else:
             # Before Dagster is told of a version that there will not be.
             proposal = propose(store, PROJECT, dataset, config, bump, notes)
             proposal.admit(override, PROJECT)
-        name = past.id if past else proposal.release.id
-        self._register(releases, [name])
-        self._refresh("model_release", name, {"ops": {"model_release": {"config": run}}})
+            name = proposal.release.id
+            self._make(
+                "model_release",
+                name,
+                f"{dataset} × {config} is not released yet",
+                {"dataset": dataset, "config": config, "override": override, "notes": notes},
+            )
         released = find_release(store, name)
-        assert released is not None
-        if bento_folder(self.home.bentoml, released).is_dir():
+        if released and not bento_folder(self.home.bentoml, released).is_dir():
+            self._make("defect_bento", name, "not in BentoML's store")
+        else:
             self._refresh("defect_bento", name)
-        else:
-            self._materialize("defect_bento", name, "not in BentoML's store")
-        return released
+        return released or proposal.release
 
-    def _register(self, definition: dg.DynamicPartitionsDefinition, keys: list[str]) -> None:
-        assert definition.name is not None
-        known = set(self.instance.get_dynamic_partitions(definition.name))
-        self.instance.add_dynamic_partitions(definition.name, [k for k in keys if k not in known])
+    def _release(self, dataset: str, config: str) -> Release | None:
+        """Release what is evaluated; of what is only planned, nobody knows whether it will be."""
+        if not self.outlook.is_open(
+            published_as("evaluation_report", _experiment(dataset, config))
+        ):
+            try:
+                return self.release(dataset, config)
+            except GatesFailed:
+                raise
+            except UserError as error:
+                raise Blocked(str(error)) from error
+        for stage in ("model_release", "defect_bento"):
+            if self.scope.covers(stage):
+                why = "if the evaluation changes, and passes the gates"
+                self.seen.append(Verdict(stage, None, State.PERHAPS, (why,)))
+        return None
 
-    def _observe(self, asset: str, partition: str | None, digest: str) -> None:
-        """Materialize what nothing in Dagster depends on, by comparing it with what is there."""
-        event = self.instance.fetch_materializations(
-            dg.AssetRecordsFilter(
-                asset_key=dg.AssetKey(asset),
-                asset_partitions=[partition] if partition else None,
-            ),
-            limit=1,
-        ).records
-        materialization = event[0].asset_materialization if event else None
-        tags = (materialization.tags or {}) if materialization else {}
-        if materialization and tags.get("dagster/data_version") != digest:
-            self._materialize(asset, partition, "it changed")
-        else:
-            self._refresh(asset, partition)
+    def _ready(self, dataset: str, config: str) -> str:
+        """Split a snapshot and record a configuration; return the experiment's partition."""
+        self._configure(config)
+        self._refresh("dataset_split", dataset)
+        return _experiment(dataset, config)
+
+    def _configure(self, config: str) -> None:
+        if not self.scope.covers("training_config"):
+            return
+        try:
+            read = read_settings(CONFIGS / f"{config}.yaml", TrainingConfig)
+        except SettingsError as error:
+            raise Blocked(str(error)) from error
+        ref = published_as("training_config", config)
+        self.outlook.expect(ref, digest_of_config(read), values_of(read))
+        self._refresh("training_config", config)
+
+    def _trials(self, dataset: str, config: str) -> None:
+        """Bring up to date what is made only where it is asked for by name."""
+        for stage in ("cross_validation", "leak_audit"):
+            settings = {"allow_unpinned": self.allow_unpinned}
+            self._refresh(stage, _experiment(dataset, config), settings)
+
+    def _stand(self, stage: str, partitions: Iterable[str]) -> set[str]:
+        """Note what stands for its name for good; return its partitions."""
+        found = sorted(partitions)
+        if self.scope.covers(stage):
+            why = ("it stands for its name for good",)
+            self.seen += [Verdict(stage, name, State.FRESH, why) for name in found]
+        return set(found)
 
     def _refresh(
-        self, asset: str, partition: str | None, run_config: dict[str, Any] | None = None
+        self, stage: str, partition: str | None, settings: dict[str, Any] | None = None
     ) -> None:
-        why = why_stale(self.instance, self.defs, asset, partition)
-        if why is None:
-            record = self.home.store().record(published_as(asset, partition))
-            if record is None:
-                why = "no longer in the store"
-            elif why_unpinned(record) and not self.allow_unpinned:
-                why = "it was trained unpinned"
-        if why is None and asset == "dataset_split" and self._is_torn(partition):
-            why = "its check failed"
-        if why:
-            self._materialize(asset, partition, why, run_config)
+        """Make a partition, if it is in scope and not up to date; of several times, once."""
+        if not self.scope.covers(stage) or (stage, partition) in self._done:
+            return
+        verdict = judge(self.outlook, STAGES[stage], partition, PROJECT, self.allow_unpinned)
+        record = self.home.store().record(published_as(stage, partition))
+        if verdict.state is State.FRESH and record and not self.maker.passed(record):
+            verdict = Verdict(stage, partition, State.STALE, ("it did not pass its check",))
+        if self.scope.forces(stage):
+            verdict = Verdict(stage, partition, State.STALE, ("it is forced",))
+        if verdict.state is State.FRESH:
+            self.seen.append(verdict)
+        else:
+            self._do(verdict, settings)
+        self._done.add((stage, partition))
 
-    def _is_torn(self, dataset: str | None) -> bool:
-        """Tell whether a split was made, but failed its check."""
-        key = dg.AssetCheckKey(dg.AssetKey("dataset_split"), "no_part_in_several_places")
-        events = self.instance.event_log_storage.get_asset_check_execution_history(key, limit=100)
-        for record in events:  # the newest first
-            evaluation = record.evaluation
-            said = evaluation.metadata.get("dataset") if evaluation else None
-            if evaluation and said and said.value == dataset:
-                return not evaluation.passed
-        return False
-
-    def _materialize(
+    def _make(
         self,
-        asset: str,
+        stage: str,
         partition: str | None,
         why: str,
-        run_config: dict[str, Any] | None = None,
+        settings: dict[str, Any] | None = None,
     ) -> None:
-        run_id = str(uuid.uuid4())
-        self.instance.add_event_listener(run_id, self._hear)
-        self.narrator.start(asset, partition, why)
-        start = time.monotonic()
-        quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-        result = self.defs.resolve_implicit_global_asset_job_def().execute_in_process(
-            instance=self.instance,
-            asset_selection=[dg.AssetKey(asset)],
-            partition_key=partition,
-            run_config={**quiet, **(run_config or {})},
-            run_id=run_id,
-            raise_on_error=False,
+        """Make a partition for a reason that is known, if it is in scope."""
+        if self.scope.covers(stage):
+            self._do(Verdict(stage, partition, State.STALE, (why,)), settings)
+
+    def _do(self, verdict: Verdict, settings: dict[str, Any] | None) -> None:
+        self.seen.append(verdict)
+        config = {"ops": {verdict.stage: {"config": settings}}} if settings else {}
+        if not self.maker.make(verdict, config):
+            self.outlook.leave_open(published_as(verdict.stage, verdict.partition))
+
+    def _images(self, delivery: str) -> int | None:
+        """Return how many images a delivery brings; None where it is still to be fetched."""
+        folder = self.home.inbox / delivery
+        return len(list_delivery(folder).images) if folder.is_dir() else None
+
+    def _is_planned(self, verdict: Verdict, stage: str) -> bool:
+        return verdict.stage == stage and self.outlook.is_open(
+            published_as(stage, verdict.partition)
         )
-        if not result.success:
-            raise Blocked(_why_failed(result))
-        self.materialized += 1
-        self.narrator.done(asset, partition, time.monotonic() - start)
-
-    def _hear(self, event: EventLogEntry) -> None:
-        # What an asset logs has no event of Dagster's own.
-        if event.dagster_event is None and event.user_message:
-            self.narrator.say(event.user_message)
 
 
-def _why_failed(result: dg.ExecuteInProcessResult) -> str:
-    for check in result.get_asset_check_evaluations():
-        if not check.passed and check.description:
-            return check.description
-    for event in result.all_events:
-        if event.is_job_failure and _interrupted(event.job_failure_data.error):
-            raise KeyboardInterrupt
-        if event.is_step_failure:
-            failure = event.step_failure_data
-            if _interrupted(failure.error):
-                raise KeyboardInterrupt
-            if failure.user_failure_data and failure.user_failure_data.description:
-                return failure.user_failure_data.description
-            if failure.error:
-                cause = failure.error.cause or failure.error
-                return cause.message.strip()
-    return f"run {result.run_id} failed: look at it in the UI"
-
-
-def _interrupted(error: SerializableErrorInfo | None) -> bool:
-    return error is not None and error.cls_name == "DagsterExecutionInterruptedError"
+def _experiment(dataset: str, config: str) -> str:
+    return f"{config}|{dataset}"

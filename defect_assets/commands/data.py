@@ -36,7 +36,7 @@ def ingest(
 ) -> None:
     """Take deliveries from the inbox into the store, without Dagster's UI or a model.
 
-    Dagster learns of them with the next `run`. Those that are unchanged are not read again.
+    Dagster learns of them with the next `repro`. Those that are unchanged are not read again.
     """
     from defect_assets.dataset.delivery import DeliveryRefused
     from defect_assets.home import LOCK, HomeError, default_home

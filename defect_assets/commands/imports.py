@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from defect_assets.home import Home
 
 imports = typer.Typer(
-    help="Bring images into the inbox, as deliveries that `run` takes in.", no_args_is_help=True
+    help="Bring images into the inbox, as deliveries that `repro` takes in.", no_args_is_help=True
 )
 
 DEMO_SEED = 0

@@ -65,13 +65,13 @@ def leaderboard(as_json: AsJson = False) -> None:
         return
     if not board.standings:
         console.print("nothing was evaluated yet")
-    table = Table(box=None, pad_edge=False, header_style="dim")
+    table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="dim")
     table.add_column("experiment", no_wrap=True)
     for name in ("Dice (95 %)", "macro", "regions", "alarms", "escapes"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("released")
+    table.add_column("released", min_width=6)
     if not board.same_test:
-        table.add_column("test")
+        table.add_column("test", no_wrap=True)
     tests = list(dict.fromkeys(s.test for s in board.standings))
     for s in board.standings:
         bounds = "{:.3f}–{:.3f}".format(*s.dice_interval) if s.dice_interval else ""

@@ -21,8 +21,8 @@ def preflight(
 ) -> None:
     """Say whether a training may begin, and how to mend what is in its way.
 
-    `run` and Dagster look at the same before they train, and refuse where something is wrong.
-    What run --allow-unpinned waives is marked so.
+    `repro` and Dagster look at the same before they train, and refuse where something is wrong.
+    What repro --allow-unpinned waives is marked so.
     """
     from defect_assets.dataset.snapshot import latest_version
     from defect_assets.home import PROJECT, default_home
@@ -35,7 +35,7 @@ def preflight(
         store = home.store()
         chosen = dataset or latest_version(store)
         if chosen is None:
-            fail(f"{home.root} holds no dataset version yet: defect-assets run makes one")
+            fail(f"{home.root} holds no dataset version yet: defect-assets repro makes one")
         findings = look(Plan(PROJECT, store, home.root, str(chosen), config))
     if as_json:
         typer.echo(json.dumps([f.model_dump() for f in findings], indent=2, ensure_ascii=False))

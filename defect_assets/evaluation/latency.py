@@ -1,18 +1,16 @@
-"""How long one image takes, and how much memory, on this machine.
+"""How long one image takes, and how much memory, in each runtime on this machine.
 
-Measured in a process of its own that imports `inference/` alone, as the service does, so that what
+Measured in processes of their own that import `inference/` alone, as the service does, so that what
 else is in memory or at work in the caller's process makes no difference::
 
-    python -m defect_assets.evaluation.latency FOLDER
+    python -m defect_assets.evaluation.latency FOLDER RUNTIME
 """
 
-import json
 import platform
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +20,8 @@ from defect_assets.errors import UserError
 
 IMAGES = 32
 """Images that are looked at, at most."""
+RUNTIMES = ("", "openvino", "onnx", "tensorrt")
+"""What is timed: PyTorch in float32, as the model is evaluated, and what a service may choose."""
 _WARM_UP = 3
 _RUNS = 50
 _ROOT = Path(__file__).resolve().parents[2]
@@ -37,56 +37,66 @@ class Latency(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     runtime: str
+    """E.g. ``openvino bf16``."""
     device: str
-    threads: int
-    """That PyTorch computes with."""
+    processors: int
+    """That it may use."""
     runs: int
     p50_ms: float
     p95_ms: float
     peak_memory_mb: float | None
-    """Of the whole process, Python and PyTorch included; None where the system does not tell."""
+    """Of the whole process, Python and its libraries included; None where the system does not
+    tell."""
     machine: str
 
 
-def measure_latency(bundle: Mapping[str, bytes], images: Sequence[np.ndarray]) -> Latency:
-    """Measure a bundle on some images.
+def measure_latency(bundle: Path, images: Sequence[np.ndarray]) -> list[Latency]:
+    """Time a bundle on some images, in each runtime that can be had here.
 
     Parameters
     ----------
     bundle
-        Its files.
+        Its folder, with what was exported of it for other runtimes than PyTorch.
     images
-        uint8, H × W or H × W × 3 (RGB); the first `IMAGES` are looked at, in turns.
+        uint8, H × W or H × W × 3 (RGB); the first `IMAGES` are looked at, in turns. They are
+        written beside the bundle.
 
     Raises
     ------
     LatencyError
-        If the process fails.
+        If a process fails.
     """
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for file, data in bundle.items():
-            (folder / file).write_bytes(data)
-        for number, image in enumerate(images[:IMAGES]):
-            np.save(folder / f"{number:03}.npy", image)
-        done = subprocess.run(
-            [sys.executable, "-m", "defect_assets.evaluation.latency", name],
-            cwd=_ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    for number, image in enumerate(images[:IMAGES]):
+        np.save(bundle / f"{number:03}.npy", image)
+    timed = [_measured_apart(bundle, runtime) for runtime in RUNTIMES]
+    return [latency for latency in timed if latency is not None]
+
+
+def _measured_apart(bundle: Path, runtime: str) -> Latency | None:
+    """Time one runtime in a process of its own; None if it cannot be had."""
+    done = subprocess.run(
+        [sys.executable, "-m", "defect_assets.evaluation.latency", str(bundle), runtime],
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         raise LatencyError(f"the model could not be timed: {done.stderr.strip()[-500:]}")
-    return Latency.model_validate_json(done.stdout.strip().splitlines()[-1])
+    said = done.stdout.strip().splitlines()
+    return Latency.model_validate_json(said[-1]) if said else None
 
 
-def _measure(folder: Path) -> Latency:
-    import torch
-
+def _measure(folder: Path, runtime: str) -> Latency | None:
     from defect_assets.inference.detector import Detector
+    from defect_assets.inference.runtimes.runtime import RuntimeUnavailable, processors
 
-    detector = Detector.load(folder)
+    # Engines other than these need no PyTorch, which would be counted as theirs.
+    device = "cpu" if runtime in ("openvino", "onnx") else None
+    try:
+        detector = Detector.load(folder, runtime or None, device)
+    except RuntimeUnavailable:
+        return None
     images = [np.load(path) for path in sorted(folder.glob("*.npy"))]
     for run in range(_WARM_UP):
         detector.analyze(images[run % len(images)])
@@ -99,7 +109,7 @@ def _measure(folder: Path) -> Latency:
     return Latency(
         runtime=detector.runtime,
         device=detector.device,
-        threads=torch.get_num_threads(),
+        processors=processors(),
         runs=_RUNS,
         p50_ms=p50,
         p95_ms=p95,
@@ -128,4 +138,5 @@ def _machine() -> str:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_measure(Path(sys.argv[1])).model_dump()))
+    found = _measure(Path(sys.argv[1]), sys.argv[2])
+    print(found.model_dump_json() if found else "")

@@ -1,6 +1,6 @@
 """The report as a page: one file that asks nothing of a network."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import jinja2
 from markupsafe import Markup
@@ -20,7 +20,7 @@ def render_page(
     evaluation: Evaluation,
     history: list[dict[str, float]],
     description: DatasetDescription,
-    latency: Latency | None = None,
+    latencies: Sequence[Latency] = (),
 ) -> bytes:
     """Return the page.
 
@@ -34,8 +34,8 @@ def render_page(
         Of the training, points with ``step``, ``loss`` and ``val_dice``.
     description
         Of the dataset: the colours of classes.
-    latency
-        How long an image takes, if it is to be on the page.
+    latencies
+        How long an image takes in each runtime, if it is to be on the page.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATE.parent),
@@ -57,7 +57,7 @@ def render_page(
     page = environment.get_template(_TEMPLATE.name).render(
         report=report,
         test=report.test,
-        latency=latency,
+        latencies=latencies,
         nothing=NOTHING,
         # A model that does not tell types apart has one class, whose name is its own.
         colors=dict.fromkeys(report.test.classes, description.classes[0].color)

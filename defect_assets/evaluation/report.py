@@ -23,7 +23,7 @@ class Report(BaseModel):
     """An evaluation; what was evaluated, and what came out.
 
     How long the model takes is no part of it, since that differs from run to run: it stands in the
-    record of the evaluation, as ``latency``.
+    record of the evaluation, as ``latencies``.
     """
 
     model_config = ConfigDict(frozen=True)

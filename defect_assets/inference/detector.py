@@ -77,6 +77,11 @@ class Detector:
         """Where it computes, ``cpu`` or ``cuda``."""
         return self._run.device
 
+    @property
+    def at_once(self) -> int:
+        """How many threads gain by asking it at once; any number may."""
+        return self._run.at_once
+
     def analyze(self, image: np.ndarray) -> Analysis:
         """Find the defects of one image, uint8 of shape H × W or H × W × 3 (RGB)."""
         return self.analyze_batch([image])[0]

@@ -222,7 +222,7 @@ def _fixed_label(store: Store) -> Answer:
         return Answer(
             question=question,
             answer="there is no version yet",
-            missing=("a snapshot: defect-assets run makes the first one",),
+            missing=("a snapshot: defect-assets repro makes the first one",),
         )
     _, snapshot = find_snapshot(store, str(newest))
     names = ("sample", "class", "group", "image", "mask")
@@ -333,7 +333,7 @@ def _nothing(question: str) -> Answer:
         question=question,
         answer="nothing is there to ask about",
         missing=(
-            "a release that is promoted: defect-assets run, then defect-assets promote v… "
+            "a release that is promoted: defect-assets repro, then defect-assets promote v… "
             f"{PRODUCTION} --why …",
         ),
     )

@@ -1,4 +1,8 @@
-"""Packing a release as a bento: the service, the inference code, the model, exact requirements."""
+"""Packing a release as bentos: the service, the inference code, the model, exact requirements.
+
+``defect_detector:v1.4.2`` is for a processor and holds no PyTorch, where OpenVINO answers as
+PyTorch does; ``defect_detector:v1.4.2-cuda`` is the same for a GPU.
+"""
 
 import os
 import shutil
@@ -11,6 +15,7 @@ from typing import TYPE_CHECKING
 from defect_assets.dataset.images import LabelledImage
 from defect_assets.dataset.split import read_part, read_split
 from defect_assets.evaluation.report import REPORT, Report
+from defect_assets.inference.exported import MODEL
 from defect_assets.registry.release.release_bundle import bundle_files
 from defect_assets.registry.release.releases import NOTE, Release
 from defect_assets.store import Digest, Store
@@ -21,8 +26,8 @@ if TYPE_CHECKING:
 
 REF = "bentos/"
 NAME = "defect_detector"
+CPU, CUDA = "bentofile.yaml", "bentofile-cuda.yaml"
 _PACKAGE = Path(__file__).resolve().parents[1]
-_INCLUDED = ["service.py", "detector_service/**", "MODEL", "defect_assets/**/*.py"]
 
 
 def service_files(service: Path) -> list[Path]:
@@ -30,8 +35,8 @@ def service_files(service: Path) -> list[Path]:
     package = service / "detector_service"
     return [
         service / "service.py",
-        service / "requirements.lock",
-        service / "bentofile.yaml",
+        *sorted(service.glob("requirements-*.lock")),
+        *sorted(service.glob("bentofile*.yaml")),
         *sorted(p for p in package.rglob("*") if p.is_file() and p.parent.name != "__pycache__"),
     ]
 
@@ -78,6 +83,8 @@ def stage(
     (source / "MODEL").write_text(tag(release) + "\n")
 
     write_tree(bundle_files(store, release), model)
+    if (note := model / NOTE).exists():
+        shutil.copy(note, source / "README.md")  # where BentoML looks for a description
     comparisons = export_runtimes(model, list(_test_images(store, release, OF_EACH_CLASS)))
     digest = store.objects.put_tree(
         {
@@ -106,12 +113,12 @@ def bento_folder(bentoml_home: Path, release: Release) -> Path:
 
 
 def build(staged: Path, digest: Digest, release: Release, bentoml_home: Path) -> str:
-    """Build the bento from what `stage` wrote; what is there already is not built again.
+    """Build the bentos from what `stage` wrote; what is there already is not built again.
 
     Returns
     -------
     str
-        The bento's tag.
+        The tag of the one for processors; that for GPUs has ``-cuda`` behind it.
     """
     # BentoML reads these when it is imported.
     os.environ["BENTOML_HOME"] = str(bentoml_home)
@@ -121,26 +128,35 @@ def build(staged: Path, digest: Digest, release: Release, bentoml_home: Path) ->
     name = tag(release)
     # A label holds 63 characters, one less than a digest has.
     labels = {"digest": digest[:63], "release": release.id, "dataset": release.dataset}
-    with suppress(bentoml.exceptions.NotFound):
-        if bentoml.get(name).info.labels.get("digest") == labels["digest"]:
-            return name
-        bentoml.delete(name)
+    on_cpu = CPU if (staged / "model" / MODEL).exists() else CUDA  # PyTorch alone can run it
+    names = {f"{name}-cuda": CUDA, name: on_cpu}  # what is built last is ``latest``
+    if all(_label(name) == labels["digest"] for name in names):
+        return name
+    for bento in names:
+        with suppress(bentoml.exceptions.NotFound):
+            bentoml.delete(bento)
     with suppress(bentoml.exceptions.NotFound):
         bentoml.models.delete(name)
-    note = staged / "model" / NOTE
     with bentoml.models.create(name, labels=labels) as model:
         shutil.copytree(staged / "model", model.path, dirs_exist_ok=True)
-    bentoml.build(
-        "service:DefectDetector",
-        name=NAME,
-        version=release.id,
-        labels=labels,
-        description=note.read_text() if note.exists() else "",
-        build_ctx=str(staged / "source"),
-        include=_INCLUDED,
-        python={"requirements_txt": "./requirements.lock", "lock_packages": False},
-    )
+    for bento, bentofile in names.items():
+        bentoml.bentos.build_bentofile(
+            str(staged / "source" / bentofile),
+            version=bento.removeprefix(f"{NAME}:"),
+            labels=labels,
+            build_ctx=str(staged / "source"),
+        )
     return name
+
+
+def _label(name: str) -> str | None:
+    """Return the digest of what a bento in BentoML's store was built from."""
+    import bentoml
+
+    try:
+        return bentoml.get(name).info.labels.get("digest")
+    except bentoml.exceptions.NotFound:
+        return None
 
 
 def package(

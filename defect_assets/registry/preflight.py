@@ -93,14 +93,14 @@ def refusal(findings: list[Finding], allow_unpinned: bool) -> str:
     lines = ["preflight refuses to train:", *map(str, failed)]
     if not allow_unpinned and all(finding.waivable for finding in failed):
         lines.append(
-            "Or explore without: defect-assets run --allow-unpinned, in Dagster's launchpad "
+            "Or explore without: defect-assets repro --allow-unpinned, in Dagster's launchpad "
             "allow_unpinned: true. What comes of that is marked unpinned, and is never released."
         )
     return "\n".join(lines)
 
 
 _REPAIR = "run defect-assets verify --repair-from STORE, with a copy of the store"
-_RUN = "defect-assets run does it on its way"
+_RUN = "defect-assets repro does it on its way"
 
 
 def _code(plan: Plan) -> Iterator[_Problem]:

@@ -106,7 +106,7 @@ def _experiment(store: Store, dataset: str, config: str) -> Subject:
     if model is None or evaluation is None or evaluated_bundle(store, evaluation) != model.content:
         raise UnknownSubject(
             f"{dataset} × {config} is not evaluated as it stands now: materialize "
-            "evaluation_report first; defect-assets run does it on its way"
+            "evaluation_report first; defect-assets repro does it on its way"
         )
     return Subject(f"{dataset} × {config}", dataset, config, model, evaluation)
 

@@ -17,3 +17,15 @@ class S3Access:
     """Credentials and region."""
     endpoint: str | None = None
     """The server's URL, where it is not Amazon's."""
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables with which another process reaches the bucket in the same way."""
+        found = {"AWS_ENDPOINT_URL": self.endpoint or ""}
+        if self.session is not None:
+            found["AWS_REGION"] = self.session.region_name or ""
+            if credentials := self.session.get_credentials():
+                frozen = credentials.get_frozen_credentials()
+                found["AWS_ACCESS_KEY_ID"] = frozen.access_key or ""
+                found["AWS_SECRET_ACCESS_KEY"] = frozen.secret_key or ""
+                found["AWS_SESSION_TOKEN"] = frozen.token or ""
+        return {name: value for name, value in found.items() if value}

@@ -44,6 +44,7 @@ def train_on_split(
     hardware: Hardware | None = None,
     checkpoint: Checkpoint | None = None,
     report: Callable[[Progress], None] = lambda _: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> TrainedModel:
     """Train on the train part of a split; choose the threshold on its validation part.
 
@@ -59,15 +60,15 @@ def train_on_split(
         The folder for images at the network's resolution.
     fold
         Which fold of the cross-validation, from 1 on; None: the split itself.
-    hardware, checkpoint, report
+    hardware, checkpoint, report, stop
         See `train`.
 
     Raises
     ------
     ConfigMismatch
         If the configuration names a class that the dataset lacks.
-    TrainingDiverged
-        If the loss becomes infinite or not a number.
+    TrainingDiverged, TrainingStopped
+        See `train`.
     Corrupted
         If an image is damaged or gone.
     """
@@ -80,7 +81,7 @@ def train_on_split(
             f"paint names {', '.join(sorted(strangers))}, which the dataset lacks; "
             f"its classes are {', '.join(class_map.values())}"
         )
-    result = train(config, train_set, val_set, class_map, hardware, checkpoint, report)
+    result = train(config, train_set, val_set, class_map, hardware, checkpoint, report, stop)
     files = make_bundle(
         result,
         config,

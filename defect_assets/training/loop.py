@@ -34,6 +34,10 @@ class TrainingDiverged(Exception):
     """The loss is no longer a number."""
 
 
+class TrainingStopped(Exception):
+    """It was asked to stop; its state is saved."""
+
+
 class Point(BaseModel):
     """One point of the training curves."""
 
@@ -105,6 +109,7 @@ def train(
     hardware: Hardware | None = None,
     checkpoint: Checkpoint | None = None,
     report: Callable[[Progress], None] = lambda _: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> TrainingResult:
     """Train a network.
 
@@ -125,17 +130,21 @@ def train(
         Where the state is kept; None: nowhere.
     report
         Is told of progress, `POINTS` times.
+    stop
+        Is asked at each step, or at every tenth of several processes, whether to stop.
 
     Raises
     ------
     TrainingDiverged
         If the loss becomes infinite or not a number. The batch is kept beside the checkpoint.
+    TrainingStopped
+        If `stop` says so before the last step. The state is saved first, where one is kept.
     """
     hardware = hardware or Hardware()
     if config.task == "binary":
         val_set = val_set.as_binary()
     job = _Job(config, train_set, val_set, class_map, hardware, checkpoint)
-    return launch(_train, job, report, hardware, _precision(config, hardware))
+    return launch(_train, job, report, stop, hardware, _precision(config, hardware))
 
 
 @dataclass(frozen=True)
@@ -150,7 +159,9 @@ class _Job:
     checkpoint: Checkpoint | None
 
 
-def _train(fabric: Fabric, job: _Job, report: Callable[[Progress], None]) -> TrainingResult:
+def _train(
+    fabric: Fabric, job: _Job, report: Callable[[Progress], None], stop: Callable[[], bool]
+) -> TrainingResult:
     """Train in one process, or in one of several."""
     config = job.config
     _prepare(config, job.hardware)
@@ -181,7 +192,9 @@ def _train(fabric: Fabric, job: _Job, report: Callable[[Progress], None]) -> Tra
             losses.append(loss.detach())
 
             look = step * POINTS // steps > (step - 1) * POINTS // steps
-            save = step == steps or (step % CHECKED == 0 and _due(fabric, job.checkpoint))
+            ends = step < steps and _asked(fabric, step, stop)
+            due = step % CHECKED == 0 and _due(fabric, job.checkpoint)
+            save = step == steps or ends or due
             if look or save or len(losses) == CHECKED:
                 learner.losses += _checked(losses, step, batches, job)
                 losses.clear()
@@ -194,6 +207,8 @@ def _train(fabric: Fabric, job: _Job, report: Callable[[Progress], None]) -> Tra
                     report(Progress(list(learner.history), steps, learner.seconds, left, preview))
             if save and job.checkpoint and fabric.is_global_zero:
                 job.checkpoint.save(learner.state_dict())
+            if ends:
+                raise TrainingStopped(f"stopped after step {step} of {steps}")
 
     images = (learner.step - first + 1) * config.sampling.batch_size
     return TrainingResult(
@@ -395,6 +410,11 @@ def _prepare(config: TrainingConfig, hardware: Hardware) -> None:
 def _prepare_worker(_: int) -> None:
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+
+
+def _asked(fabric: Fabric, step: int, stop: Callable[[], bool]) -> bool:
+    """Tell whether all processes are to stop; to agree costs several of them time."""
+    return (fabric.world_size == 1 or step % CHECKED == 0) and bool(fabric.broadcast(stop()))
 
 
 def _due(fabric: Fabric, checkpoint: Checkpoint | None) -> bool:

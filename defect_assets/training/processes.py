@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from threading import Thread
+from threading import Event, Thread
 from typing import Any, TypeVar
 
 from lightning_fabric import Fabric
@@ -18,9 +18,10 @@ Result = TypeVar("Result")
 
 
 def launch(
-    function: Callable[[Fabric, Job, Callable[[Any], None]], Result],
+    function: Callable[[Fabric, Job, Callable[[Any], None], Callable[[], bool]], Result],
     job: Job,
     report: Callable[[Any], None],
+    stop: Callable[[], bool],
     hardware: Hardware,
     precision: str,
 ) -> Result:
@@ -29,11 +30,14 @@ def launch(
     Parameters
     ----------
     function
-        Takes Fabric, the job and a function that reports to this process.
+        Takes Fabric, the job, a function that reports to this process, and one that asks it
+        whether to stop.
     job
         What to do; sent to other processes, so it can be pickled.
     report
         Is called in this process with what the function reports.
+    stop
+        Is asked in this process whether to stop.
     hardware, precision
         See Fabric.
     """
@@ -48,7 +52,7 @@ def launch(
         precision=precision,  # type: ignore[arg-type]
     )
     if alone:
-        return function(fabric, job, report)
+        return function(fabric, job, report, stop)
     results: list[Result] = []
 
     def hear(said: Any) -> None:
@@ -57,8 +61,8 @@ def launch(
         else:
             report(said)
 
-    with listening(hear) as tell:
-        fabric.launch(partial(_in_process, function=function, job=job, tell=tell))
+    with listening(hear) as tell, answering(stop) as asked:
+        fabric.launch(partial(_in_process, function=function, job=job, tell=tell, stop=asked))
     return results[0]
 
 
@@ -76,15 +80,41 @@ def listening(hear: Callable[[Any], None]) -> Iterator[Callable[[Any], None]]:
             listener.join()
 
 
+@contextmanager
+def answering(stop: Callable[[], bool]) -> Iterator[Callable[[], bool]]:
+    """Let other processes ask whether to stop; yield the function with which they ask."""
+    done = Event()
+    with multiprocessing.get_context("spawn").Manager() as manager:
+        asked = manager.Event()
+
+        def watch() -> None:
+            while not done.wait(0.2):
+                if stop():
+                    asked.set()
+                    return
+
+        watcher = Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield asked.is_set
+        finally:
+            done.set()
+            watcher.join()
+
+
 @dataclass(frozen=True)
 class _Returned:
     value: Any
 
 
 def _in_process(
-    fabric: Fabric, function: Callable[..., Any], job: Any, tell: Callable[[Any], None]
+    fabric: Fabric,
+    function: Callable[..., Any],
+    job: Any,
+    tell: Callable[[Any], None],
+    stop: Callable[[], bool],
 ) -> None:
-    returned = _Returned(function(fabric, job, tell))
+    returned = _Returned(function(fabric, job, tell, stop))
     # Not through Fabric: what it returns may not be larger than a pipe holds.
     if fabric.is_global_zero:
         tell(returned)

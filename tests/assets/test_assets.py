@@ -15,8 +15,8 @@ import yaml
 
 from defect_assets.assets import clearance, environment, experiment, release
 from defect_assets.automation import road
+from defect_assets.automation.materializing import Materializer
 from defect_assets.automation.road import Blocked, Road
-from defect_assets.automation.staleness import why_stale
 from defect_assets.dataset.split import read_split
 from defect_assets.dataset.version import Bump
 from defect_assets.evaluation.crossvalidation import read_crossvalidation
@@ -25,9 +25,10 @@ from defect_assets.evaluation.metrics import summarize
 from defect_assets.evaluation.report import Report
 from defect_assets.evaluation.trial import TrialResult
 from defect_assets.home import Home
-from defect_assets.partitions import experiment_key, published_as
+from defect_assets.partitions import experiment_key
 from defect_assets.registry.pinning import why_unpinned
 from defect_assets.registry.release.releasing import GatesFailed
+from defect_assets.registry.stages import published_as
 from defect_assets.store import Store
 from defect_assets.store.leases import signature
 from defect_assets.store.reservations import reserve
@@ -36,6 +37,7 @@ from defect_assets.training.trials import Trial, run_trial
 from definitions import defs
 from tests.checkouts import commit_all
 from tests.conftest import PROJECT, deliver
+from tests.staleness import why_stale
 
 CONFIG = {
     "notes": "for tests",
@@ -66,7 +68,8 @@ def configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (project / name).parent.mkdir(exist_ok=True)
         shutil.copy(PROJECT / name, project / name)
     commit_all(project)
-    monkeypatch.setattr(environment, "CONFIGS", folder)
+    for module in (environment, road):
+        monkeypatch.setattr(module, "CONFIGS", folder)
     for module in (clearance, release, road):
         monkeypatch.setattr(module, "PROJECT", project)
     return folder
@@ -106,6 +109,9 @@ class Platform:
             assert self.materialize(asset, partition).success, asset
         return self.home.store()
 
+    def road(self) -> Road:
+        return Road(self.home, Materializer(defs, self.instance, Silent()))
+
     def version(self, asset: str, partition: str | None = None) -> str:
         records = self.instance.fetch_materializations(
             dg.AssetRecordsFilter(
@@ -133,6 +139,11 @@ def failure(result: dg.ExecuteInProcessResult) -> dg.ExecuteInProcessResult:
     data = event.step_failure_data.user_failure_data
     assert data is not None
     return data
+
+
+def checked(result: dg.ExecuteInProcessResult, name: str) -> dg.AssetCheckEvaluation:
+    [evaluation] = [e for e in result.get_asset_check_evaluations() if e.check_name == name]
+    return evaluation
 
 
 @pytest.fixture
@@ -180,7 +191,9 @@ def test_the_road_leaves_every_digest_in_dagster_and_in_the_store(platform: Plat
     # home, but in no content.
     evaluation = store.record("reports/DS-1.0.0/C-01")
     assert evaluation is not None
-    assert 0 < evaluation.details["latency"]["p50_ms"] <= evaluation.details["latency"]["p95_ms"]
+    timed = {x["runtime"]: x for x in evaluation.details["latencies"]}
+    assert {"torch fp32", "onnx fp32"} <= set(timed)
+    assert all(0 < x["p50_ms"] <= x["p95_ms"] for x in timed.values())
     at_home = (platform.home.report("DS-1.0.0", "C-01") / "report.html").read_text()
     stored = store.objects.get_tree(evaluation.content)["report.html"].decode()
     assert ("Time and memory" in at_home, "Time and memory" in stored) == (True, False)
@@ -368,10 +381,10 @@ def test_a_torn_group_fails_the_blocking_check(
     broken = made.model_copy(update={"rows": moved})
     monkeypatch.setattr(split, "split_snapshot", lambda *_: broken)
     result = platform.materialize("dataset_split", "DS-1.0.0")
-    evaluations = result.get_asset_check_evaluations()
-    assert [e.passed for e in evaluations] == [False]
-    assert evaluations[0].metadata["dataset"].value == "DS-1.0.0"
-    assert evaluations[0].metadata["torn groups"].value == [f"tile-{n:04d}" for n in range(1, 9)]
+    evaluation = checked(result, "no_part_in_several_places")
+    assert not evaluation.passed
+    assert evaluation.metadata["dataset"].value == "DS-1.0.0"
+    assert evaluation.metadata["torn groups"].value == [f"tile-{n:04d}" for n in range(1, 9)]
     assert not result.success
 
 
@@ -387,7 +400,7 @@ def test_near_duplicates_in_several_parts_block_until_they_are_joined(platform: 
     platform.materialize("dataset_manifest", "DS-1.0.0")
     result = platform.materialize("dataset_split", "DS-1.0.0")
     assert not result.success
-    [evaluation] = result.get_asset_check_evaluations()
+    evaluation = checked(result, "no_part_in_several_places")
     assert not evaluation.passed
     assert evaluation.metadata["images compared"].value == 24
     assert "groups.csv" in (evaluation.description or "")
@@ -397,7 +410,7 @@ def test_near_duplicates_in_several_parts_block_until_they_are_joined(platform: 
     assert all(r.data["sample"][:9] == r.data["looks like"][:9] for r in pairs)
 
     # The road ends here, and goes no further when it is walked again.
-    road = Road(platform.home, defs, platform.instance, Silent())
+    road = platform.road()
     for _ in range(2):
         with pytest.raises(Blocked, match=r"DS-1\.0\.0 is torn: .* looks like .*groups\.csv"):
             road.experiment("DS-1.0.0", "C-01")
@@ -408,7 +421,7 @@ def test_near_duplicates_in_several_parts_block_until_they_are_joined(platform: 
     assert platform.materialize("dataset_manifest", "DS-2.0.0").success
     result = platform.materialize("dataset_split", "DS-2.0.0")
     assert result.success
-    assert [e.passed for e in result.get_asset_check_evaluations()] == [True]
+    assert checked(result, "no_part_in_several_places").passed
     materialized = result.asset_materializations_for_node("dataset_split")[0]
     assert materialized.metadata["samples moved"].value > 0
 
@@ -475,7 +488,7 @@ def test_each_part_is_tested_once_by_a_model_that_never_saw_it(
 
 
 def test_the_same_configuration_on_a_random_split_is_put_beside(
-    platform: Platform, tried: list[Trial]
+    platform: Platform, configs: Path, tried: list[Trial]
 ) -> None:
     store = platform.prepare()
     name = "leakaudits/DS-1.0.0/C-01"
@@ -498,6 +511,15 @@ def test_the_same_configuration_on_a_random_split_is_put_beside(
     # The same again gives the same, and trains nothing.
     again = store.content(name)
     assert platform.materialize("leak_audit", EXPERIMENT).success
+    assert (len(tried), store.content(name)) == (1, again)
+
+    # What was evaluated with another configuration is no other side of this one.
+    path = configs / "C-01.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"seed": 7}))
+    commit_all(configs.parent)
+    assert platform.materialize("training_config", "C-01").success
+    data = failure(platform.materialize("leak_audit", EXPERIMENT))
+    assert "materialize trained_model and evaluation_report first" in data.description
     assert (len(tried), store.content(name)) == (1, again)
 
 
@@ -540,7 +562,7 @@ def test_what_fails_a_gate_is_released_for_a_reason_or_not_at_all(
     assert [row["gate"] for row in rows if not row["passed"]] == ["Dice"]
     assert len(rows) == 4
 
-    walk = Road(platform.home, defs, platform.instance, Silent())
+    walk = platform.road()
     with pytest.raises(GatesFailed, match="it fails 1 of 4 gates"):
         walk.release("DS-1.0.0", "C-01", bump=Bump.MAJOR)
     assert platform.instance.get_dynamic_partitions("release") == ["v0.1.0"]

@@ -2,8 +2,8 @@
 
 import dagster as dg
 
-from defect_assets.partitions import published_as
 from defect_assets.registry.lineage.graph import read_graph
+from defect_assets.registry.stages import published_as
 from defect_assets.store import digest_of
 from definitions import defs
 from tests.assets.test_assets import EXPERIMENT, Platform, configs, instance, platform

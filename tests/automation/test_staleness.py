@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
-from defect_assets.automation.staleness import why_stale
+from tests.staleness import why_stale
 
 days = dg.DynamicPartitionsDefinition(name="day")
 

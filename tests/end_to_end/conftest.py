@@ -40,10 +40,12 @@ class Checkout:
     """A checkout of its own, whose code and configurations a test may change."""
 
     root: Path
+    folder: str = "home"
+    """The home's, below the checkout."""
 
     @property
     def home(self) -> Path:
-        return self.root / "home"
+        return self.root / self.folder
 
     @property
     def environment(self) -> dict[str, str]:

@@ -33,8 +33,8 @@ def test_one_command_takes_the_whole_road(demo: Checkout) -> None:
         "dataset_manifest",
         "raw_images",
         "dataset_manifest",
-        "training_config",
         "dataset_split",
+        "training_config",
         "trained_model",
         "evaluation_report",
         "model_release",
@@ -67,7 +67,7 @@ def test_a_changed_configuration_trains_again_and_nothing_before_it(
     changed = copy_checkout()
     shutil.copytree(demo.home, changed.home)
     changed.configure(steps=40)
-    output = changed.cli("run").stdout
+    output = changed.cli("repro").stdout
     assert _materialized(output) == [
         "training_config",
         "trained_model",
@@ -75,22 +75,22 @@ def test_a_changed_configuration_trains_again_and_nothing_before_it(
         "model_release",
         "defect_bento",
     ]
-    assert "trained_model DS-1.1.0 × C-01 (training_config changed)" in output
+    assert "trained_model DS-1.1.0 × C-01 (configuration C-01 changed: steps 500 → 40)" in output
     assert "v0.2.0" in output
-    assert "All is up to date" in changed.cli("run").stdout
+    assert "All is up to date" in changed.cli("repro").stdout
 
 
 def test_what_is_gone_is_made_again(demo: Checkout, copy_checkout: Callable[[], Checkout]) -> None:
     checkout = copy_checkout()
     shutil.copytree(demo.home, checkout.home)
     shutil.rmtree(checkout.home / "bentoml")
-    assert _materialized(checkout.cli("run").stdout) == ["defect_bento"]
+    assert _materialized(checkout.cli("repro").stdout) == ["defect_bento"]
     shutil.rmtree(checkout.home / "store")
-    again = _materialized(checkout.cli("run").stdout)
+    again = _materialized(checkout.cli("repro").stdout)
     assert again[0] == "python_environment"
     assert again.count("raw_images") == 2
     assert again[-1] == "defect_bento"
-    assert "All is up to date" in checkout.cli("run").stdout
+    assert "All is up to date" in checkout.cli("repro").stdout
 
 
 def test_a_new_delivery_becomes_the_next_version(
@@ -99,7 +99,7 @@ def test_a_new_delivery_becomes_the_next_version(
     grown = copy_checkout()
     shutil.copytree(demo.home, grown.home)
     grown.cli("import", "synthetic", "--first", "500", "--tiles", "5", "--name", "week-47")
-    output = grown.cli("run").stdout
+    output = grown.cli("repro").stdout
     assert "dataset_manifest DS-1.2.0" in output
     assert "python_environment" not in output
     assert "raw_images line-1" not in output
@@ -112,7 +112,7 @@ def test_a_refused_delivery_stops_the_road_with_its_list(
     checkout.cli("import", "synthetic", "--tiles", "3", "--name", "bad")
     for image in sorted((checkout.home / "inbox" / "bad" / "images").iterdir())[:2]:
         image.write_bytes(b"rubbish")
-    result = checkout.cli("run", check=False)
+    result = checkout.cli("repro", check=False)
     assert result.returncode == 1
     assert "the delivery bad is refused whole, 2 problems" in result.stderr
     assert "images/tile-0001-exp1.jpg: it is not an image" in result.stderr
@@ -154,7 +154,7 @@ def test_a_training_that_was_killed_is_taken_over(
     shutil.copytree(demo.home, checkout.home)
     checkout.configure(steps=100_000)
     process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "defect_assets", "run"],
+        [sys.executable, "-u", "-m", "defect_assets", "repro"],
         cwd=checkout.root,
         env=checkout.environment,
         stdout=subprocess.PIPE,
@@ -171,7 +171,7 @@ def test_a_training_that_was_killed_is_taken_over(
     process.communicate()
     assert "✓ nobody else is training it" in checkout.cli("preflight").stdout
     checkout.configure(steps=30)
-    output = checkout.cli("run").stdout
+    output = checkout.cli("repro").stdout
     assert f"taken over from process {process.pid} on " in output
     assert "v0.2.0" in output
 
@@ -181,21 +181,21 @@ def test_what_was_explored_is_released_once_it_is_committed(
 ) -> None:
     checkout = copy_checkout()
     shutil.copytree(demo.home, checkout.home)
-    assert _materialized(checkout.cli("run", "--allow-unpinned").stdout) == []  # all is pinned
+    assert _materialized(checkout.cli("repro", "--allow-unpinned").stdout) == []  # all is pinned
 
     checkout.configure(steps=30, commit=False)
-    refused = checkout.cli("run", check=False)
+    refused = checkout.cli("repro", check=False)
     assert refused.returncode == 1
     assert "configs/C-01.yaml is not committed as it is" in refused.stderr
     assert "mend it: git add configs/C-01.yaml && git commit" in refused.stderr
     assert "--allow-unpinned" in refused.stderr
 
-    explored = checkout.cli("run", "--allow-unpinned").stdout
+    explored = checkout.cli("repro", "--allow-unpinned").stdout
     assert _materialized(explored) == ["trained_model", "evaluation_report"]
     assert "is unpinned, so it is not released" in explored
     assert "v0.2.0" not in explored
-    assert _materialized(checkout.cli("run", "--allow-unpinned").stdout) == []
-    assert checkout.cli("run", check=False).returncode == 1
+    assert _materialized(checkout.cli("repro", "--allow-unpinned").stdout) == []
+    assert checkout.cli("repro", check=False).returncode == 1
     found = json.loads(checkout.cli("preflight", "--json", check=False).stdout)
     assert [f["checked"] for f in found if f["wrong"]] == [
         "the code is a clean commit",
@@ -204,7 +204,7 @@ def test_what_was_explored_is_released_once_it_is_committed(
 
     commit_all(checkout.root)
     assert "✗" not in checkout.cli("preflight").stdout
-    output = checkout.cli("run").stdout
+    output = checkout.cli("repro").stdout
     assert "trained_model DS-1.1.0 × C-01 (it was trained unpinned)" in output
     assert _materialized(output) == [
         "trained_model",
@@ -213,7 +213,7 @@ def test_what_was_explored_is_released_once_it_is_committed(
         "defect_bento",
     ]
     assert "v0.2.0" in output
-    assert "All is up to date" in checkout.cli("run").stdout
+    assert "All is up to date" in checkout.cli("repro").stdout
 
 
 def test_what_fails_its_gates_is_trained_once_and_released_for_a_reason(
@@ -225,7 +225,7 @@ def test_what_fails_its_gates_is_trained_once_and_released_for_a_reason(
     (checkout.root / "configs" / "gates.yaml").write_text(yaml.safe_dump(gates))
     checkout.cli("promote", "v0.1.0", "production", "--why", "the first one")
     checkout.configure(steps=40)
-    refused = checkout.cli("run", check=False)
+    refused = checkout.cli("repro", check=False)
     assert refused.returncode == 1
     assert _materialized(refused.stdout)[-1] == "evaluation_report"
     assert "DS-1.1.0 × C-01 is not released: it fails 2 of 3 gates" in refused.stderr
@@ -233,14 +233,14 @@ def test_what_fails_its_gates_is_trained_once_and_released_for_a_reason(
     assert "✗ no class worse than production: " in refused.stderr
     assert "report.html" in refused.stderr
     assert "Traceback" not in refused.stderr
-    again = checkout.cli("run", check=False)
+    again = checkout.cli("repro", check=False)
     assert again.returncode == 1
     assert _materialized(again.stdout) == []
 
     released = checkout.cli("release", "--override", "the line waits for it").stdout
     assert _materialized(released) == ["model_release", "defect_bento"]
     assert "the line waits for it" in released
-    assert "All is up to date" in checkout.cli("run").stdout
+    assert "All is up to date" in checkout.cli("repro").stdout
     checkout.cli("bundle", "v0.2.0", "--to", str(checkout.root / "out"))
     check = ["sha256sum", "--check", "--quiet", "MANIFEST.sha256"]
     subprocess.run(check, cwd=checkout.root / "out", check=True)

@@ -48,10 +48,10 @@ def test_a_planted_regression_is_refused_found_and_undone(
     commit_all(checkout.root)
 
     # Two snapshots, a label fix between, and two configurations: four experiments.
-    checkout.cli("run", "--config", "C-01", "--config", "C-02")
+    checkout.cli("repro", "--config", "C-01", "--config", "C-02")
     checkout.cli("promote", "v0.1.0", "production", "--why", "the first")
     _correct(checkout, "fix", 1, 8, shrink=1)
-    checkout.cli("run", "--config", "C-01", "--config", "C-02")
+    checkout.cli("repro", "--config", "C-01", "--config", "C-02")
     board = checkout.cli("leaderboard").stdout
     for experiment in ("DS-1.1.0", "DS-1.1.1", "C-01", "C-02"):
         assert experiment in board
@@ -65,7 +65,7 @@ def test_a_planted_regression_is_refused_found_and_undone(
     # The next release is promoted; then labels of one batch are eroded, and a gate refuses.
     checkout.cli("promote", "v0.2.0", "production", "--why", "labels fixed")
     _correct(checkout, "careless", 1, 150, shrink=9)
-    refused = checkout.cli("run", check=False)
+    refused = checkout.cli("repro", check=False)
     assert refused.returncode == 1
     assert "no class worse than production" in refused.stderr
     store = Home(checkout.home).store()

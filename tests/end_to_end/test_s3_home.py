@@ -15,7 +15,7 @@ from dagster_aws.s3 import S3Resource
 
 from defect_assets.assets.dataset import dataset_manifest
 from defect_assets.assets.raw_images import raw_images
-from defect_assets.checks import images_are_intact
+from defect_assets.checks.intact import images_are_intact
 from defect_assets.home import Home
 from defect_assets.resources import HomeResource
 from defect_assets.store import Store

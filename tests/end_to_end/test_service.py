@@ -106,18 +106,23 @@ def test_the_source_tree_serves_the_newest_release(demo: Checkout) -> None:
     assert (status, reply["model"]["release"]) == (200, "v0.1.0")
 
 
-def test_the_bento_pins_exactly_and_can_be_containerized(demo: Checkout) -> None:
-    bento = demo.home / "bentoml" / "bentos" / "defect_detector" / "v0.1.0"
-    pins = (bento / "env" / "python" / "requirements.txt").read_text()
-    assert "--hash=sha256:" in pins
-    assert "torch==" in pins
-    assert "dagster" not in pins
-    dockerfile = (bento / "env" / "docker" / "Dockerfile").read_text()
-    assert "FROM" in dockerfile
-    shipped = {p.relative_to(bento / "src").as_posix() for p in (bento / "src").rglob("*.py")}
-    assert {"service.py", "detector_service/app.py"} <= shipped
-    assert (bento / "src" / "detector_service" / "page" / "index.html").is_file()
-    assert {f.split("/")[1] for f in shipped if f.startswith("defect_assets/")} == {
-        "__init__.py",
-        "inference",
-    }
+def test_the_bentos_pin_exactly_and_can_be_containerized(demo: Checkout) -> None:
+    bentos = demo.home / "bentoml" / "bentos" / "defect_detector"
+    for name in ("v0.1.0", "v0.1.0-cuda"):
+        pins = (bentos / name / "env" / "python" / "requirements.txt").read_text()
+        assert "--hash=sha256:" in pins
+        assert ("\ntorch==" in pins) == name.endswith("cuda")
+        assert "dagster" not in pins
+        dockerfile = (bentos / name / "env" / "docker" / "Dockerfile").read_text()
+        assert "FROM python:3.11-slim" in dockerfile
+        assert "env/python/requirements.txt" in dockerfile
+        assert "USER bentoml" in dockerfile  # not root
+        assert ("NVIDIA_VISIBLE_DEVICES" in dockerfile) == name.endswith("cuda")
+        source = bentos / name / "src"
+        shipped = {p.relative_to(source).as_posix() for p in source.rglob("*.py")}
+        assert {"service.py", "detector_service/app.py"} <= shipped
+        assert (source / "detector_service" / "page" / "index.html").is_file()
+        assert {f.split("/")[1] for f in shipped if f.startswith("defect_assets/")} == {
+            "__init__.py",
+            "inference",
+        }

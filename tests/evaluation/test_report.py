@@ -17,6 +17,7 @@ from defect_assets.evaluation.page import render_page
 from defect_assets.evaluation.report import IMAGES, PAGE, REGIONS, REPORT, Report
 from defect_assets.evaluation.reporting import make_report, report_files
 from defect_assets.inference.detector import Detector
+from defect_assets.registry.exporting import export_runtimes
 from defect_assets.store.objects import write_tree
 from tests.inference.test_detector import untrained_bundle
 
@@ -24,7 +25,7 @@ HISTORY = [{"step": 1, "loss": 1.0, "val_dice": 0.1}, {"step": 2, "loss": 0.5, "
 LATENCY = Latency(
     runtime="torch fp32",
     device="cpu",
-    threads=1,
+    processors=1,
     runs=50,
     p50_ms=12.5,
     p95_ms=21.0,
@@ -104,7 +105,7 @@ def test_a_report_without_a_defect_or_a_condition(
     assert report.test.dice is None
     assert report.sizes == ()
     assert report.conditions == ()
-    page = render_page(report, evaluation, HISTORY, two_classes, LATENCY).decode()
+    page = render_page(report, evaluation, HISTORY, two_classes, [LATENCY]).decode()
     assert "each taken for a physical part of its own" in page
 
 
@@ -120,20 +121,32 @@ def test_a_report_from_before_there_was_more_than_metrics(
     assert Report.model_validate(old).test.dice == report.test.dice
 
 
-def test_a_model_is_timed_in_a_process_of_its_own(images: list[LabelledImage]) -> None:
+def test_a_model_is_timed_in_each_runtime_in_a_process_of_its_own(
+    images: list[LabelledImage], tmp_path: Path
+) -> None:
     seen = [image.image for image in images]
-    found = measure_latency(untrained_bundle(), seen)
-    assert 0 < found.p50_ms <= found.p95_ms
-    assert found.threads >= 1
-    if found.peak_memory_mb is None:
-        pytest.skip("this system does not tell a process's memory")
-    assert found.peak_memory_mb > 50
+    write_tree(untrained_bundle(), tmp_path)
+    [alone] = measure_latency(tmp_path, seen)
+    assert alone.runtime == "torch fp32"
+    export_runtimes(tmp_path, images)
     large = np.ones(10**9, np.uint8)  # what the caller has in memory is not the model's
-    again = measure_latency(untrained_bundle(), seen)
+    found = {latency.runtime.split()[0]: latency for latency in measure_latency(tmp_path, seen)}
     del large
-    assert again.peak_memory_mb == pytest.approx(found.peak_memory_mb, rel=0.1)
+    assert set(found) == {"torch", "openvino", "onnx"}
+    for latency in found.values():
+        assert 0 < latency.p50_ms <= latency.p95_ms
+        assert latency.processors >= 1
+    if alone.peak_memory_mb is None:
+        pytest.skip("this system does not tell a process's memory")
+    assert alone.peak_memory_mb > 50
+    assert found["torch"].peak_memory_mb == pytest.approx(alone.peak_memory_mb, rel=0.1)
+    # Those that need no PyTorch did not load it.
+    assert found["onnx"].peak_memory_mb < 0.7 * alone.peak_memory_mb
+
+
+def test_what_cannot_be_timed_is_an_error(images: list[LabelledImage], tmp_path: Path) -> None:
     with pytest.raises(LatencyError, match="could not be timed.*holds no bundle|is no bundle"):
-        measure_latency({}, [images[0].image])
+        measure_latency(tmp_path, [images[0].image])
 
 
 @pytest.fixture
@@ -147,7 +160,7 @@ def page(
     evaluation = evaluate(detector, images, two_classes)
     path = tmp_path / PAGE
     report = _report(detector, evaluation)
-    path.write_bytes(render_page(report, evaluation, HISTORY, two_classes, LATENCY))
+    path.write_bytes(render_page(report, evaluation, HISTORY, two_classes, [LATENCY]))
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"),

@@ -120,7 +120,7 @@ def test_an_empty_store_lacks_nearly_all(tmp_path: Path, project: Path) -> None:
     empty = Home(tmp_path / "empty").store()
     answers = audit(empty, project)
     assert [answer.holds for answer in answers] == [False] * 5 + [True] * 2
-    assert "defect-assets run" in answers[BEST].missing[0]
+    assert "defect-assets repro" in answers[BEST].missing[0]
 
 
 def test_a_commit_that_git_lacks_is_missing(store: Store, tmp_path: Path) -> None:

@@ -49,12 +49,13 @@ def _pins(lock: Path) -> set[str]:
 
 def test_tests_training_and_service_are_pinned_to_the_same_versions() -> None:
     main = _pins(LOCK)
-    assert _pins(PROJECT / "bento" / "requirements.lock") < main
+    on_gpu = _pins(PROJECT / "bento" / "requirements-cuda.lock")
+    assert _pins(PROJECT / "bento" / "requirements-cpu.lock") < on_gpu < main
     assert main < _pins(PROJECT / "requirements-dev.lock")
 
 
 def test_the_locks_name_no_registry_and_pin_every_hash() -> None:
-    for lock in [LOCK, PROJECT / "requirements-dev.lock", PROJECT / "bento/requirements.lock"]:
+    for lock in [LOCK, PROJECT / "requirements-dev.lock", *PROJECT.glob("bento/*.lock")]:
         text = lock.read_text()
         assert "://" not in text
         assert "index-url" not in text

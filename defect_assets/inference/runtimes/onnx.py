@@ -33,6 +33,8 @@ class OnnxRuntime:
         If ONNX Runtime or the provider is not installed.
     """
 
+    at_once = 1
+
     def __init__(
         self,
         model: Path,

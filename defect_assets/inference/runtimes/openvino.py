@@ -12,11 +12,16 @@ from defect_assets.inference.runtimes.runtime import (
     RuntimeUnavailable,
     Variant,
     averaged,
+    processors,
 )
 
 
 class OpenVinoRuntime:
     """An exported network in OpenVINO, on the CPU.
+
+    An image that comes alone gets all processors, which is soonest done; images that come while
+    others are worked on get one processor each. Threads that share an image wait for each other in
+    busy loops: of a U-Net with a ResNet-34 on two processors, that is a fifth of all time.
 
     Parameters
     ----------
@@ -27,7 +32,7 @@ class OpenVinoRuntime:
     precision
         What it computes in.
     threads
-        How many the network may take; by default a thread per core.
+        How many the network may take, for one caller at a time.
 
     Raises
     ------
@@ -44,21 +49,41 @@ class OpenVinoRuntime:
         if precision.upper() not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise RuntimeUnavailable(f"this processor does not compute in {precision}")
         self.variant = Variant("openvino", precision)
+        self.at_once = 1 if threads else processors()
         self._flips = flips
-        settings: dict[str, Any] = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}[precision],
-        }
+        hint = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}[precision]
+        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint}
+        alone = {"PERFORMANCE_HINT": "LATENCY"}
         if threads:
             settings["INFERENCE_NUM_THREADS"] = threads
-        self._compiled = core.compile_model(model, "CPU", settings)
-        self._of_thread = threading.local()  # a request can only be run by one thread at a time
+        self._alone = _Network(core.compile_model(model, "CPU", settings | alone))
+        self._beside = self._alone
+        if self.at_once > 1:
+            streams = {"NUM_STREAMS": self.at_once, "INFERENCE_NUM_THREADS": self.at_once}
+            self._beside = _Network(core.compile_model(model, "CPU", settings | streams))
+        self._running = 0
+        self._lock = threading.Lock()
 
     def __call__(self, inputs: np.ndarray) -> np.ndarray:
-        # What a run returns is overwritten by the next one.
-        return averaged(self._run, inputs) if self._flips else self._run(inputs).copy()
+        with self._lock:
+            network = self._beside if self._running else self._alone
+            self._running += 1
+        try:
+            # What a run returns is overwritten by the next one.
+            return averaged(network, inputs) if self._flips else network(inputs).copy()
+        finally:
+            with self._lock:
+                self._running -= 1
 
-    def _run(self, inputs: np.ndarray) -> np.ndarray:
+
+class _Network:
+    """A compiled network, whose requests can each be run by one thread at a time."""
+
+    def __init__(self, compiled: Any) -> None:
+        self._compiled = compiled
+        self._of_thread = threading.local()
+
+    def __call__(self, inputs: np.ndarray) -> np.ndarray:
         if not hasattr(self._of_thread, "request"):
             self._of_thread.request = self._compiled.create_infer_request()
         request = self._of_thread.request

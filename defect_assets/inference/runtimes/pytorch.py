@@ -37,6 +37,8 @@ class TorchRuntime:
         If the processor does not compute in this precision.
     """
 
+    at_once = 1
+
     def __init__(
         self,
         network: nn.Module,

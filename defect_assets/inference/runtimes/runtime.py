@@ -1,5 +1,6 @@
 """What all runtimes have in common."""
 
+import os
 from collections.abc import Callable
 from typing import Literal, NamedTuple, Protocol
 
@@ -29,6 +30,8 @@ class Runtime(Protocol):
     variant: Variant
     device: str
     """``cpu`` or ``cuda``."""
+    at_once: int
+    """How many threads gain by calling it at once; more only wait for each other."""
 
     def __call__(self, inputs: np.ndarray) -> np.ndarray:
         """Return each pixel's probabilities.
@@ -45,6 +48,11 @@ class Runtime(Protocol):
             over the mirror images, if the bundle says so.
         """
         ...
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def averaged(run: Callable[[np.ndarray], np.ndarray], inputs: np.ndarray) -> np.ndarray:

@@ -262,7 +262,7 @@ def _code(one: Record, other: Record, project: Path) -> CodeDifference:
         if not (one.commit and other.commit):
             raise NoCheckout("a model was trained outside of any repository")
         ids = [record.commit.rstrip("+") for record in (one, other)]
-        files = _files_that_differ(project, *ids)
+        files = files_that_differ(*(sources_in(project, id, STAGE) for id in ids))
         between = tuple(
             Commit(id=id, subject=subject)
             for id, subject in commits_between(project, ids[0], ids[1], files)
@@ -275,31 +275,46 @@ def _code(one: Record, other: Record, project: Path) -> CodeDifference:
     )
 
 
-def _files_that_differ(project: Path, one: str, other: str) -> tuple[str, ...]:
-    """Return the files of the stage that compute something else, or are in one commit only."""
-    trees = []
-    for commit in (one, other):
-        with tempfile.TemporaryDirectory() as folder:
-            write_commit(project, commit, Path(folder))
-            trees.append(sources(STAGE, package=Path(folder) / "defect_assets"))
-    before, after = trees
+def files_that_differ(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the files that compute something else, or are on one side only; see `sources`."""
     names = sorted({*before, *after})
     return tuple(f"defect_assets/{n}" for n in names if before.get(n) != after.get(n))
+
+
+def sources_in(project: Path, commit: str, *modules: str) -> dict[str, str]:
+    """Return what some modules computed in a commit; see `sources`.
+
+    Raises
+    ------
+    NoCheckout
+        If the repository does not have the commit.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        write_commit(project, commit, Path(folder))
+        return sources(*modules, package=Path(folder) / "defect_assets")
+
+
+def environment_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Change]:
+    """Return what differs between two environments, as they are stored.
+
+    By ``python``, ``torch``, ``cuda``, ``machine`` and the names of packages. The lock's bytes may
+    differ where no package does.
+    """
+    one, other = (
+        {**value.get("packages", {}), **{k: v for k, v in value.items() if isinstance(v, str)}}
+        for value in (before, after)
+    )
+    one.pop("lock", None)
+    other.pop("lock", None)
+    return changes_between(one, other)
 
 
 def _environment(store: Store, one: Record, other: Record) -> EnvironmentDifference:
     digests = _parents(one, other, "python_environment")
     values = [store.objects.get_json(d) if d else {} for d in (digests.before, digests.after)]
-    # The lock's bytes may differ where no package does.
-    before, after = (
-        {**value.get("packages", {}), **{k: v for k, v in value.items() if isinstance(v, str)}}
-        for value in values
-    )
-    before.pop("lock", None)
-    after.pop("lock", None)
     machine = ({key: r.details.get(key) for key in HARDWARE} for r in (one, other))
     return EnvironmentDifference(
         environments=digests,
-        changes=changes_between(before, after),
+        changes=environment_changes(*values),
         hardware=changes_between(*machine),
     )

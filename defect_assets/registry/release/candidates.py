@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from defect_assets.errors import UserError
+from defect_assets.evaluation.latency import Latency
 from defect_assets.evaluation.report import Report
 from defect_assets.registry.comparison.comparing import read_report
 from defect_assets.registry.pinning import why_unpinned
@@ -28,6 +29,11 @@ class Candidate(Subject):
 
     report: Report
     intervals: dict[str, tuple[float, float]]
+
+    @property
+    def latencies(self) -> list[Latency]:
+        """How long an image took in each runtime, where that was measured."""
+        return [Latency.model_validate(x) for x in self.evaluation.details.get("latencies", [])]
 
 
 def find_candidate(store: Store, dataset: str, config: str) -> Candidate:

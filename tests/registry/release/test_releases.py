@@ -81,8 +81,11 @@ def test_the_bento_holds_the_service_and_inference_code_alone(
         "defect_assets/__init__.py",
         "service.py",
         "MODEL",
-        "requirements.lock",
+        "requirements-cpu.lock",
+        "requirements-cuda.lock",
         "bentofile.yaml",
+        "bentofile-cuda.yaml",
+        "README.md",
     }
 
 
@@ -106,13 +109,12 @@ def test_the_service_imports_nothing_that_it_does_not_ship(
 
 
 @pytest.mark.slow
-def test_a_bento_is_built_again_from_the_store_alone(store: Store, tmp_path: Path) -> None:
+def test_a_bento_is_built_again_from_the_store_alone(
+    staged: tuple[Path, Digest, Release], store: Store, tmp_path: Path
+) -> None:
     """In a process of its own: BentoML reads where its home is once."""
-    publish_release(store, "v0.1.0")
-    made = find_release(store, "v0.1.0")
-    assert made is not None
+    _, digest, made = staged
     assert not rebuild(store, made, tmp_path / "bentoml")
-    digest = stage(store, made, PROJECT / "bento", tmp_path / "staged")
     store.publish("bentos/v0.1.0", Record(asset="defect_bento", content=digest))
     script = (
         "import sys; from pathlib import Path; from defect_assets.store import open_store\n"
@@ -121,8 +123,11 @@ def test_a_bento_is_built_again_from_the_store_alone(store: Store, tmp_path: Pat
         "store = open_store(sys.argv[1])\n"
         "assert rebuild(store, find_release(store, 'v0.1.0'), Path(sys.argv[2]))\n"
         "import bentoml\n"
-        "bento = bentoml.get('defect_detector:v0.1.0')\n"
-        "assert bento.info.labels['digest'] == sys.argv[3][:63]\n"
+        "for name in ('v0.1.0', 'v0.1.0-cuda'):\n"
+        "    bento = bentoml.get(f'defect_detector:{name}')\n"
+        "    assert bento.info.labels['digest'] == sys.argv[3][:63]\n"
+        "    assert bento.info.labels['release'] == 'v0.1.0'\n"
+        "    assert str(bento.info.all_models[0].tag) == 'defect_detector:v0.1.0'\n"
     )
     arguments = [str(tmp_path / "store"), str(tmp_path / "bentoml"), digest]
     subprocess.run([sys.executable, "-c", script, *arguments], check=True, timeout=300)

@@ -1,7 +1,8 @@
-"""Whether an asset's partition is up to date, as Dagster sees it.
+"""Whether an asset's partition is up to date, as Dagster's UI shows it.
 
-Dagster has no public way to ask this for a partition from Python, so this file is the only one
-that touches its internals; ``tests/automation/test_staleness.py`` holds the contract.
+`repro` must agree with it.
+
+Dagster has no public way to ask this for a partition from Python, so this touches its internals.
 """
 
 from datetime import UTC, datetime

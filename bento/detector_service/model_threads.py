@@ -1,4 +1,4 @@
-"""The one thread in which the network runs."""
+"""The threads in which the network runs: one, or as many as the runtime gains by."""
 
 import logging
 import queue
@@ -34,7 +34,7 @@ class _Item:
     since: float = field(default_factory=time.perf_counter)
 
 
-class ModelThread:
+class ModelThreads:
     """Runs the network on images that wait in a queue, several at once where that gains.
 
     No image waits for others to come: a batch is what waits already. An image whose future was
@@ -46,16 +46,25 @@ class ModelThread:
         From images to what is known of each, as `Detector.predict`.
     batch_size
         How many images it gets at most.
+    threads
+        How many batches are worked on at once.
     """
 
     def __init__(
-        self, predict: Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]], batch_size: int
+        self,
+        predict: Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]],
+        batch_size: int,
+        threads: int = 1,
     ) -> None:
         self._predict = predict
         self._batch_size = batch_size
         self._waiting: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="model", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._run, name=f"model-{n}", daemon=True)
+            for n in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def submit(self, image: np.ndarray) -> "Future[Prediction]":
         """Queue an image. How many wait is bounded by how many requests are taken in."""
@@ -70,12 +79,14 @@ class ModelThread:
 
     def is_alive(self) -> bool:
         """Tell whether images are still worked on."""
-        return self._thread.is_alive()
+        return all(thread.is_alive() for thread in self._threads)
 
     def close(self) -> None:
         """Do what waits, then end."""
-        self._waiting.put(None)
-        self._thread.join()
+        for _ in self._threads:
+            self._waiting.put(None)
+        for thread in self._threads:
+            thread.join()
 
     def _run(self) -> None:
         ended = False

@@ -4,7 +4,7 @@ from itertools import chain
 
 import numpy as np
 import pytest
-from detector_service.model_thread import ModelThread
+from detector_service.model_threads import ModelThreads
 
 
 class Network:
@@ -28,8 +28,8 @@ def network() -> Network:
 
 
 @pytest.fixture
-def thread(network: Network) -> Iterator[ModelThread]:
-    thread = ModelThread(network, batch_size=4)
+def thread(network: Network) -> Iterator[ModelThreads]:
+    thread = ModelThreads(network, batch_size=4)
     yield thread
     network.go.set()
     thread.close()
@@ -40,7 +40,7 @@ def image(number: int) -> np.ndarray:
 
 
 def test_images_that_wait_make_a_batch_and_each_gets_its_own(
-    network: Network, thread: ModelThread
+    network: Network, thread: ModelThreads
 ) -> None:
     futures = [thread.submit(image(n)) for n in range(10)]
     network.go.set()
@@ -50,7 +50,7 @@ def test_images_that_wait_make_a_batch_and_each_gets_its_own(
     assert all(f.result().queue_s >= 0 for f in futures)
 
 
-def test_a_cancelled_image_is_left_out(network: Network, thread: ModelThread) -> None:
+def test_a_cancelled_image_is_left_out(network: Network, thread: ModelThreads) -> None:
     first = thread.submit(image(0))
     while not first.running():
         pass
@@ -63,7 +63,7 @@ def test_a_cancelled_image_is_left_out(network: Network, thread: ModelThread) ->
     assert sorted(chain(*network.batches)) == [0, 1, 3, 5]
 
 
-def test_one_bad_image_fails_alone(network: Network, thread: ModelThread) -> None:
+def test_one_bad_image_fails_alone(network: Network, thread: ModelThreads) -> None:
     futures = [thread.submit(image(n)) for n in (0, 1, -1, 3, 4, 5)]
     network.go.set()
     outcomes = [f.exception(10) for f in futures]
@@ -73,9 +73,23 @@ def test_one_bad_image_fails_alone(network: Network, thread: ModelThread) -> Non
 
 
 def test_closing_does_what_waits(network: Network) -> None:
-    thread = ModelThread(network, batch_size=1)
+    thread = ModelThreads(network, batch_size=1)
     futures = [thread.submit(image(n)) for n in range(3)]
     network.go.set()
     thread.close()
     assert [f.done() for f in futures] == [True] * 3
     assert not thread.is_alive()
+
+
+def test_several_threads_work_at_once_and_all_end(network: Network) -> None:
+    both = threading.Barrier(2)
+
+    def together(images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        both.wait(10)  # fails unless another batch is worked on meanwhile
+        return [2 * image for image in images]
+
+    threads = ModelThreads(together, batch_size=1, threads=2)
+    futures = [threads.submit(image(n)) for n in range(6)]
+    assert [int(f.result(10).maps[0]) for f in futures] == [2 * n for n in range(6)]
+    threads.close()
+    assert not threads.is_alive()

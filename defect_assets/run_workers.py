@@ -1,0 +1,46 @@
+"""Which process works on a run: one whose process was killed is not taken for running.
+
+Nobody tells Dagster of the end of a process that ran a command, or whose code server was killed,
+too. Its run would be shown as running for good, and would keep its place in a pool.
+"""
+
+import time
+
+import dagster as dg
+
+from defect_assets.store.leases import may_live, signature, who
+
+WORKER = "defect-assets/worker"
+"""The tag that tells the process: host, boot, pid, start."""
+UNSIGNED = 600.0
+"""Seconds after which a run that nobody signed is taken for one of the dead: a process signs within
+the first ones, and waits for a place in a pool after that."""
+RUNNING = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+
+
+def sign(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Note that this process works on a run."""
+    instance.add_run_tags(run_id, {WORKER: signature().decode()})
+
+
+def bury(instance: dg.DagsterInstance) -> list[str]:
+    """Tell Dagster that the runs of dead processes failed, and free their places in pools.
+
+    Dagster's daemon does not start them again: who finds them dead is about to do the work.
+
+    Returns
+    -------
+    list of str
+        The runs' ids.
+    """
+    buried = []
+    for record in instance.get_run_records(dg.RunsFilter(statuses=RUNNING)):
+        run = record.dagster_run
+        mark = run.tags.get(WORKER, "").encode()
+        seconds = time.time() - (record.start_time or time.time())
+        if (not may_live(mark)) if mark else seconds > UNSIGNED:
+            instance.add_run_tags(run.run_id, {"dagster/max_retries": "0"})
+            instance.report_run_failed(run, f"{who(mark)} was killed while it worked on this run")
+            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+            buried.append(run.run_id)
+    return buried

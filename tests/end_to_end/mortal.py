@@ -1,0 +1,95 @@
+"""A process that walks the road again and again, each time until it is killed at some point.
+
+It is run by a checkout's code, and imports once what all walks need. For each line on its input, a
+number of points (0: not to die) and a command's arguments, it forks; the child runs the command,
+counts what it asks of the store, of the file system and of Dagster's database, and kills itself at
+that point. How the child ended, and how many points it had, is printed.
+"""
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import dagster as dg
+
+import defect_assets.assets.experiment
+import defect_assets.commands.roads
+import defect_assets.registry.preflight
+import defect_assets.training.task
+import definitions
+from defect_assets.cli import app
+from defect_assets.store.local import LocalBackend
+
+__all__ = ["defect_assets", "definitions"]
+
+
+class Mortal:
+    """Counts points, and dies at the last one."""
+
+    def __init__(self, last: int) -> None:
+        self.last = last
+        self.count = 0
+
+    def point(self) -> None:
+        self.count += 1
+        if self.count == self.last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def before_and_after(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*args: Any, **options: Any) -> Any:
+            self.point()
+            result = function(*args, **options)
+            self.point()
+            return result
+
+        return counted
+
+    def watch(self) -> None:
+        for name in ("link", "replace", "unlink"):
+            setattr(os, name, self.before_and_after(getattr(os, name)))
+        for name in ("create", "swap", "delete"):
+            setattr(LocalBackend, name, self.before_and_after(getattr(LocalBackend, name)))
+        events = "handle_new_event", "add_dynamic_partitions", "create_run"
+        for name in events:
+            told = self.before_and_after(getattr(dg.DagsterInstance, name))
+            setattr(dg.DagsterInstance, name, told)
+
+
+def walk(last: int, arguments: list[str], out: int) -> int:
+    """Run a command, up to some point; return its exit status."""
+    mortal = Mortal(last)
+    mortal.watch()
+    os.setsid()
+    os.dup2(2, 1)
+    try:
+        app(arguments)
+    except SystemExit as end:
+        os.write(out, f"{mortal.count}".encode())
+        return int(end.code or 0)
+    except BaseException:
+        traceback.print_exc()
+    return 70
+
+
+def main() -> None:
+    """Walk as often as there are lines."""
+    print("ready", flush=True)
+    for line in sys.stdin:
+        last, *arguments = line.split()
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(read)
+            os._exit(walk(int(last), arguments, write))
+        os.close(write)
+        _, status = os.waitpid(child, 0)
+        count = os.read(read, 100).decode() or "0"
+        os.close(read)
+        print(os.waitstatus_to_exitcode(status), count, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""A run whose process was killed is told to have failed, and gives up its place; others go on."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.events import DagsterEvent, DagsterEventType
+from dagster_aws.s3 import S3Resource
+
+from defect_assets import run_workers
+from defect_assets.home import Home
+from defect_assets.resources import HomeResource
+from defect_assets.run_workers import bury
+
+DEADLY = "deadly"
+
+
+@dg.asset(pool="gpu")
+def model(context: dg.AssetExecutionContext, home: HomeResource) -> None:
+    if context.run.tags.get(DEADLY):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def train(folder: Path, deadly: bool = False) -> dg.ExecuteInProcessResult:
+    with dg.DagsterInstance.from_config(str(folder)) as instance:
+        return dg.materialize(
+            [model],
+            instance=instance,
+            resources={"home": HomeResource(s3=S3Resource())},
+            tags={DEADLY: "yes"} if deadly else None,
+        )
+
+
+@pytest.fixture
+def instance(home: Home) -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.from_config(str(home.dagster)) as instance:
+        yield instance
+
+
+def killed_in(home: Home) -> None:
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=train, args=(home.dagster, True))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+
+
+def test_the_next_run_ends_the_run_of_the_dead_and_takes_its_place(
+    home: Home, instance: dg.DagsterInstance
+) -> None:
+    killed_in(home)
+    [dead] = instance.get_runs()
+    assert dead.status == dg.DagsterRunStatus.STARTED
+    claimed = instance.event_log_storage.get_concurrency_info("gpu").claimed_slots
+    assert [slot.run_id for slot in claimed] == [dead.run_id]
+
+    assert train(home.dagster).success  # it would wait for ever
+    ended = instance.get_run_by_id(dead.run_id)
+    assert ended is not None
+    assert ended.status == dg.DagsterRunStatus.FAILURE
+    assert instance.event_log_storage.get_concurrency_info("gpu").claimed_slots == []
+    messages = [event.message for event in instance.all_logs(dead.run_id)]
+    assert any("was killed while it worked on this run" in message for message in messages)
+
+
+def test_whoever_lives_is_left_alone(home: Home, instance: dg.DagsterInstance) -> None:
+    buried: list[list[str]] = []
+
+    @dg.asset
+    def other(context: dg.AssetExecutionContext, home: HomeResource) -> None:
+        buried.append(bury(context.instance))
+
+    killed_in(home)
+    resources = {"home": HomeResource(s3=S3Resource())}
+    assert dg.materialize([other], instance=instance, resources=resources).success
+    assert buried == [[]]  # the dead one when this run began, and never this one
+    statuses = sorted(run.status.value for run in instance.get_runs())
+    assert statuses == ["FAILURE", "SUCCESS"]
+
+
+def test_a_run_that_nobody_signed_is_left_alone_for_some_minutes(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @dg.job
+    def job() -> None: ...
+
+    run = instance.create_run_for_job(job)
+    instance.report_dagster_event(DagsterEvent(DagsterEventType.RUN_START.value, "job"), run.run_id)
+    assert bury(instance) == []
+    left = instance.get_run_by_id(run.run_id)
+    assert left is not None
+    assert left.status == dg.DagsterRunStatus.STARTED
+    monkeypatch.setattr(run_workers, "UNSIGNED", -1)
+    assert bury(instance) == [run.run_id]
