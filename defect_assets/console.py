@@ -181,11 +181,7 @@ def show_leak_audit(audit: LeakAudit) -> None:
         f"{audit.by_part.seen:.0%} of the test images by part, "
         f"{audit.by_image.seen:.0%} by image.[/]"
     )
-    if audit.points_of_dice is not None:
-        console.print(
-            f"A random split flatters this model by [bold]{audit.points_of_dice:.1f} points of "
-            "Dice[/]."
-        )
+    console.print(f"[bold]{audit.verdict}[/]", soft_wrap=True)
 
 
 def _range(bounds: tuple[float, float] | None, sign: str) -> str:

@@ -50,6 +50,18 @@ class LeakAudit(BaseModel):
         found = self.optimism.get("dice")
         return 100 * found[0] if found else None
 
+    @property
+    def verdict(self) -> str:
+        """What that comes to, in a sentence; empty where there was nothing to measure."""
+        difference, bounds = self.optimism.get("dice", (None, None))
+        if difference is None:
+            return ""
+        points = f"{100 * difference:+.1f} points of Dice"
+        if bounds and bounds[0] > 0:
+            return f"A random split flatters this model by {points[1:]}."
+        between = f", between {100 * bounds[0]:+.1f} and {100 * bounds[1]:+.1f}" if bounds else ""
+        return f"Too few parts to show that a random split flatters this model: {points}{between}."
+
 
 def audit_leak(
     dataset: str,

@@ -18,6 +18,9 @@ def test_optimism_is_the_leaky_score_minus_the_honest_one() -> None:
     assert bounds is not None
     assert bounds[0] < difference < bounds[1]
     assert bounds[0] > 0
+    assert audit.verdict == (
+        f"A random split flatters this model by {100 * difference:.1f} points of Dice."
+    )
     low, high = audit.by_part.intervals["dice"]
     assert low < audit.by_part.test.dice < high
 
@@ -29,6 +32,8 @@ def test_the_same_images_under_both_splits_flatter_nothing() -> None:
         assert difference == 0
         assert bounds is not None
         assert bounds[0] < 0 < bounds[1]
+    assert audit.verdict.startswith("Too few parts to show")
+    assert "+0.0 points of Dice, between -" in audit.verdict
 
 
 def test_what_cannot_be_measured_is_left_out() -> None:
@@ -36,4 +41,5 @@ def test_what_cannot_be_measured_is_left_out() -> None:
     free = table[table["tp_*"] + table["fn_*"] == 0]
     audit = audit_leak("DS-1.0.0", "C-01", ("a", 0.0, free), ("b", 0.9, table), CLASSES)
     assert audit.points_of_dice is None
+    assert audit.verdict == ""
     assert set(audit.optimism) == {"false_alarms"}
