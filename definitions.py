@@ -15,6 +15,7 @@ from defect_assets.automation.cutting import enough_is_new, nightly_cut
 from defect_assets.automation.deliveries import new_images
 from defect_assets.automation.experiments import changed_configs, training_by_policy
 from defect_assets.automation.failures import failed_runs
+from defect_assets.automation.parallel import batches_in_parallel
 from defect_assets.automation.releasing import promotion_by_policy, release_by_gates
 from defect_assets.automation.upkeep import (
     garbage_report,
@@ -66,9 +67,10 @@ defs = dg.Definitions(
         promotion_by_policy,  # a bento → the policy's channel
         failed_runs,  #         a failed run → log, webhook
     ],
-    jobs=[verification, garbage_report, reevaluation],
+    jobs=[batches_in_parallel, verification, garbage_report, reevaluation],
     schedules=[nightly_cut, nightly_verification, weekly_garbage_report, weekly_reevaluation],
     resources={"home": HomeResource(s3=S3Resource())},
-    # The graph is small and its steps are heavy: a process a step would only add its start.
+    # Steps are few and heavy: a process a step would only add its start. A training has one of its
+    # own, and batches_in_parallel several.
     executor=dg.in_process_executor,
 )

@@ -27,7 +27,7 @@ class HomeResource(dg.ConfigurableResource):
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Note who works on the run, and end those of the dead, before it waits for their place."""
         if context.instance and context.run:
-            sign(context.instance, context.run.run_id)
+            sign(context.instance, context.run)
             bury(context.instance)
 
     def open(self) -> Home:

@@ -12,15 +12,19 @@ from defect_assets.store.leases import may_live, signature, who
 
 WORKER = "defect-assets/worker"
 """The tag that tells the process: host, boot, pid, start."""
+STEPS_APART = "defect-assets/steps-apart"
+"""The tag of jobs whose steps have processes of their own, which end before their run does."""
 UNSIGNED = 600.0
 """Seconds after which a run that nobody signed is taken for one of the dead: a process signs within
 the first ones, and waits for a place in a pool after that."""
 RUNNING = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
 
-def sign(instance: dg.DagsterInstance, run_id: str) -> None:
+def sign(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
     """Note that this process works on a run."""
-    instance.add_run_tags(run_id, {WORKER: signature().decode()})
+    if STEPS_APART in run.tags:
+        return
+    instance.add_run_tags(run.run_id, {WORKER: signature().decode()})
 
 
 def bury(instance: dg.DagsterInstance) -> list[str]:
@@ -36,6 +40,8 @@ def bury(instance: dg.DagsterInstance) -> list[str]:
     buried = []
     for record in instance.get_run_records(dg.RunsFilter(statuses=RUNNING)):
         run = record.dagster_run
+        if STEPS_APART in run.tags:
+            continue
         mark = run.tags.get(WORKER, "").encode()
         seconds = time.time() - (record.start_time or time.time())
         if (not may_live(mark)) if mark else seconds > UNSIGNED:

@@ -6,7 +6,7 @@ blocking check) is not asked for again; only another change is.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -111,17 +111,26 @@ class Standing:
 
 
 def standings(instance: dg.DagsterInstance, changes: Iterable[Change]) -> Iterator[Standing]:
-    """Yield what became of some changes, in their order, as lazily as they come."""
+    """Yield what became of some changes, in their order, as lazily as they come.
+
+    Under way is also what someone else began: a person in the UI, or `defect-assets repro`.
+    """
     waiting = iter(changes)
     while some := list(islice(waiting, _AT_ONCE)):
         records = instance.get_run_records(
             RunsFilter(tags={CHANGE: [change.name for change in some]})
         )
+        at_work = _at_work(instance)
         by_change: dict[str, list[RunRecord]] = {}
         for record in records:
             by_change.setdefault(record.dagster_run.tags[CHANGE], []).append(record)
         for change in some:
-            yield _standing(instance, change, by_change.get(change.name, []))
+            standing = _standing(instance, change, by_change.get(change.name, []))
+            busy = any(
+                asset == change.asset and change.partition in ("", partition)
+                for asset, partition in at_work
+            )
+            yield replace(standing, under_way=standing.under_way or busy)
 
 
 def requests_for(
@@ -171,6 +180,15 @@ def came_out_well(instance: dg.DagsterInstance, run_id: str) -> bool:
     """
     run = instance.get_run_by_id(run_id) if run_id else None
     return run is None or run.status is DagsterRunStatus.SUCCESS
+
+
+def _at_work(instance: dg.DagsterInstance) -> set[tuple[str, str]]:
+    """Return the assets that runs are making, whoever began them, and of which partitions."""
+    return {
+        (key.to_user_string(), run.tags.get("dagster/partition", ""))
+        for run in instance.get_runs(RunsFilter(statuses=UNDER_WAY))
+        for key in run.asset_selection or ()
+    }
 
 
 def _standing(instance: dg.DagsterInstance, change: Change, records: list[RunRecord]) -> Standing:

@@ -20,9 +20,10 @@ class S3Access:
 
     def environment(self) -> dict[str, str]:
         """Return the variables with which another process reaches the bucket in the same way."""
-        found = {"AWS_ENDPOINT_URL": self.endpoint or ""}
+        found = {"AWS_ENDPOINT_URL_S3": self.endpoint or ""}
         if self.session is not None:
-            found["AWS_REGION"] = self.session.region_name or ""
+            region = self.session.region_name or ""
+            found |= {"AWS_REGION": region, "AWS_DEFAULT_REGION": region}
             if credentials := self.session.get_credentials():
                 frozen = credentials.get_frozen_credentials()
                 found["AWS_ACCESS_KEY_ID"] = frozen.access_key or ""

@@ -24,7 +24,6 @@ class Daemon:
     home: Home
     instance: dg.DagsterInstance
     cursors: dict[str, str | None] = field(default_factory=dict)
-    logs: list[str] = field(default_factory=list)
 
     def tick(self, sensor: dg.SensorDefinition) -> dg.SensorResult:
         """Evaluate a sensor once, and take down what it asks for; nothing is run."""

@@ -102,16 +102,16 @@ def test_what_is_refused_is_set_aside_with_its_reasons(ready: Daemon) -> None:
     assert ready.home.store().content("batches/bad")
 
 
-def test_a_refusal_is_not_asked_for_again(ready: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain(ready.home, "first", range(4))
+def test_a_refusal_stands_until_the_delivery_is_another_one(ready: Daemon) -> None:
+    deliver(ready.home, "bad", {"x": b"no image"}, {})
     ready.settle(new_images)
-    plain(ready.home, "second", range(4, 8))
-    [request] = ready.tick(new_images).run_requests or ()
-    (ready.home.inbox / "second" / COMPLETE).unlink()  # someone was faster
-    assert not ready.run(request).success
-    (ready.home.inbox / "second" / COMPLETE).touch()
-    [again] = ready.tick(new_images).run_requests or ()  # its times are others: another change
-    assert again.run_key != request.run_key
+    folder = ready.home.rejected / "bad"
+    (folder / REASONS).unlink()
+    # Moved back as it was it is refused already, without another run.
+    folder.rename(ready.home.inbox / "bad")
+    assert "raw_images bad was refused by run" in why(ready.tick(new_images))
+    (ready.home.inbox / "bad" / COMPLETE).touch()
+    assert asked(ready.tick(new_images)) == ["bad"]
 
 
 def test_what_was_renamed_is_reported(ready: Daemon) -> None:

@@ -136,6 +136,17 @@ class TestTraining:
         assert "C-01|DS-1.0.0 is under way" in told
         assert "C-02|DS-1.0.0 waits: 1 trainings were begun" in told
 
+    def test_what_someone_else_is_at_is_left_to_them(self, daemon: Daemon, store: Store) -> None:
+        record_config(store)
+        [request] = daemon.tick(training_by_policy).run_requests or ()
+        by_hand = dg.RunRequest(
+            asset_selection=request.asset_selection, partition_key=request.partition_key
+        )
+        run = daemon.begin(by_hand)
+        assert "C-01|DS-1.0.0 is under way" in why(daemon.tick(training_by_policy))
+        daemon.instance.report_run_failed(run)
+        assert asked(daemon.tick(training_by_policy)) == ["C-01|DS-1.0.0"]
+
     def test_what_a_person_stopped_stays_stopped(self, daemon: Daemon, store: Store) -> None:
         record_config(store)
         [request] = daemon.tick(training_by_policy).run_requests or ()

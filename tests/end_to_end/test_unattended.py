@@ -131,7 +131,7 @@ def test_deliveries_become_a_staged_release_and_a_bad_one_is_refused(
 
         store = home.store()
         assert store.content("channels/staging") == store.content("releases/v0.1.0")
-        [move] = checkout_moves(checkout)
+        [move] = json.loads(checkout.cli("channels", "staging", "--json").stdout)
         assert (move["by"], move["release"]) == ("policy", "v0.1.0")
         assert "C-01 passed its gates" in move["why"]
 
@@ -145,7 +145,3 @@ def test_deliveries_become_a_staged_release_and_a_bad_one_is_refused(
         assert platform.materialized() == ROAD
         time.sleep(60)
         assert platform.materialized() == ROAD
-
-
-def checkout_moves(checkout: Checkout) -> list[dict]:
-    return json.loads(checkout.cli("channels", "staging", "--json").stdout)

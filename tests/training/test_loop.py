@@ -34,7 +34,14 @@ from defect_assets.training.config import (
 )
 from defect_assets.training.data import FittedImages, fit_images
 from defect_assets.training.hardware import Hardware
-from defect_assets.training.loop import POINTS, Progress, TrainingDiverged, TrainingResult, train
+from defect_assets.training.loop import (
+    POINTS,
+    Progress,
+    TrainingDiverged,
+    TrainingResult,
+    TrainingStopped,
+    train,
+)
 
 SMALL = TrainingConfig(
     architecture=Architecture(widths=(8, 16, 16)),
@@ -198,6 +205,26 @@ def test_a_killed_training_goes_on_to_the_same_weights(
     resumed = train(LONGER, fitted, fitted, CLASSES, checkpoint=Checkpoint(tmp_path, "this"))
     assert resumed.record["resumed_after_step"] == after // 10 * 10
     assert _same(resumed, undisturbed)
+
+
+@pytest.mark.parametrize("step", [1, 17, 41])
+def test_a_training_that_is_asked_to_stop_goes_on_to_the_same_weights(
+    fitted: FittedImages, tmp_path: Path, step: int
+) -> None:
+    asked = iter(range(1, 1000))
+    checkpoint = Checkpoint(tmp_path, "this")
+    with pytest.raises(TrainingStopped, match=f"after step {step} of 80"):
+        train(
+            LONGER,
+            fitted,
+            fitted,
+            CLASSES,
+            checkpoint=checkpoint,
+            stop=lambda: next(asked) >= step,
+        )
+    resumed = train(LONGER, fitted, fitted, CLASSES, checkpoint=checkpoint)
+    assert resumed.record["resumed_after_step"] == step
+    assert _same(resumed, train(LONGER, fitted, fitted, CLASSES))
 
 
 def test_the_state_of_another_training_is_not_taken_up(
