@@ -60,7 +60,8 @@ def _free_places(instance: dg.DagsterInstance) -> None:
     events = instance.event_log_storage
     for pool in events.get_concurrency_keys():
         info = events.get_concurrency_info(pool)
-        for run_id in {place.run_id for place in (*info.claimed_slots, *info.pending_steps)}:
+        holders = {slot.run_id for slot in info.claimed_slots}
+        for run_id in holders | {step.run_id for step in info.pending_steps}:
             run = instance.get_run_by_id(run_id)
             if run is None or run.is_finished:
                 events.free_concurrency_slots_for_run(run_id)
