@@ -47,6 +47,21 @@ def bury(instance: dg.DagsterInstance) -> list[str]:
         if (not may_live(mark)) if mark else seconds > UNSIGNED:
             instance.add_run_tags(run.run_id, {"dagster/max_retries": "0"})
             instance.report_run_failed(run, f"{who(mark)} was killed while it worked on this run")
-            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
             buried.append(run.run_id)
+    _free_places(instance)
     return buried
+
+
+def _free_places(instance: dg.DagsterInstance) -> None:
+    """Free the places in pools that runs still have though they ended.
+
+    Dagster's daemon does it some time after; a command may come before, or without one.
+    """
+    events = instance.event_log_storage
+    for pool in events.get_concurrency_keys():
+        info = events.get_concurrency_info(pool)
+        holders = {slot.run_id for slot in info.claimed_slots}
+        for run_id in holders | {step.run_id for step in info.pending_steps}:
+            run = instance.get_run_by_id(run_id)
+            if run is None or run.is_finished:
+                events.free_concurrency_slots_for_run(run_id)

@@ -67,6 +67,16 @@ def test_the_next_run_ends_the_run_of_the_dead_and_takes_its_place(
     assert any("was killed while it worked on this run" in message for message in messages)
 
 
+def test_a_place_that_a_failed_run_left_behind_is_taken(
+    home: Home, instance: dg.DagsterInstance
+) -> None:
+    killed_in(home)
+    [dead] = instance.get_runs()
+    instance.report_run_failed(dead)  # as a code server does that sees its child die
+    assert train(home.dagster).success
+    assert instance.event_log_storage.get_concurrency_info("gpu").claimed_slots == []
+
+
 def test_whoever_lives_is_left_alone(home: Home, instance: dg.DagsterInstance) -> None:
     buried: list[list[str]] = []
 
