@@ -6,6 +6,7 @@ record says: which content, by which code, from which contents.
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import dagster as dg
 from dagster._core.definitions.data_version import (
@@ -47,16 +48,15 @@ def tell(instance: dg.DagsterInstance, home: Home) -> int:
             generation = _generation(store, stage)
             known = ids[stage.name] if told.get(stage.name) == generation else {}
             told[stage.name] = generation
-            untold = {p: ref for p, ref in partitions.items() if p not in known}
-            expected = {p: _expected(store, stage, p, ref) for p, ref in untold.items()}
-        else:
-            expected = {p: _expected(store, stage, p, ref) for p, ref in partitions.items()}
-            said = _tags(instance, stage, ids[stage.name])
-            expected = {
-                p: (tags, record)
-                for p, (tags, record) in expected.items()
-                if not tags.items() <= said.get(p, {}).items()
-            }
+            partitions = {p: ref for p, ref in partitions.items() if p not in known}
+        expected = {p: _expected(store, stage, p, ref) for p, ref in partitions.items()}
+        newest = {p: at for p, at in ids[stage.name].items() if p in expected}
+        said = _said(instance, stage, newest)
+        expected = {
+            p: (tags, record)
+            for p, (tags, record) in expected.items()
+            if p not in said or not said[p].is_of(stage, tags, record)
+        }
         for partition, (tags, record) in expected.items():
             pointers = _pointers(stage, partition, tags, ids)
             instance.report_runless_asset_event(
@@ -131,16 +131,35 @@ def _newest(instance: dg.DagsterInstance, stage: Stage) -> Ids:
     return dict(newest.items())
 
 
-def _tags(
-    instance: dg.DagsterInstance, stage: Stage, ids: Ids
-) -> dict[str | None, Mapping[str, str]]:
+@dataclass(frozen=True)
+class _Said:
+    """What Dagster knows of the newest materialization of a partition."""
+
+    tags: Mapping[str, str]
+    run_id: str
+
+    def is_of(self, stage: Stage, tags: Mapping[str, str], record: Record) -> bool:
+        """Tell whether it is that of a result.
+
+        What the result's own run told is not told again: that would hide the run's pictures and
+        checks, and a run words the version of a parent with other partitions otherwise. What
+        stands for good is told again all the same where other code is up to date by now.
+        """
+        own = not stage.for_good and record.run_id and self.run_id == record.run_id
+        return bool(own) or tags.items() <= self.tags.items()
+
+
+def _said(instance: dg.DagsterInstance, stage: Stage, ids: Ids) -> dict[str | None, _Said]:
     """Return what Dagster knows of the newest materialization of each partition."""
     if not ids:
         return {}
     chosen = dg.AssetRecordsFilter(dg.AssetKey(stage.name), storage_ids=list(ids.values()))
     records = instance.fetch_materializations(chosen, limit=len(ids)).records
-    found = [record.asset_materialization for record in records]
-    return {m.partition: m.tags or {} for m in found if m}
+    return {
+        made.partition: _Said(made.tags or {}, record.run_id)
+        for record in records
+        if (made := record.asset_materialization)
+    }
 
 
 def _key(stage: Stage, partition: str | None) -> str | None:
