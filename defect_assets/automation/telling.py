@@ -145,8 +145,10 @@ class _Said:
         checks, and a run words the version of a parent with other partitions otherwise. What
         stands for good is told again all the same where other code is up to date by now.
         """
-        own = not stage.for_good and record.run_id and self.run_id == record.run_id
-        return bool(own) or tags.items() <= self.tags.items()
+        if not stage.for_good and record.run_id and self.run_id == record.run_id:
+            told = (DATA_VERSION_TAG, CODE_VERSION_TAG)
+            return all(tags[name] == self.tags.get(name) for name in told)
+        return tags.items() <= self.tags.items()
 
 
 def _said(instance: dg.DagsterInstance, stage: Stage, ids: Ids) -> dict[str | None, _Said]:
