@@ -38,6 +38,7 @@ def main() -> None:
         shoot(page, raw, "raw-images", "digest", open_last_markdown=True)
         report = f"{address}/assets/evaluation_report?view=partitions&partition={EXPERIMENT}"
         shoot(page, report, "evaluation", "test Dice")
+        shoot(page, f"{address}/automation", "automation", "new_images")
         page.goto((HOME / "reports" / "DS-1.1.0-C-01" / "report.html").as_uri())
         save(page, "report")
         page.locator("#misses + p + .gallery button, #labels + p + .gallery button").first.click()
