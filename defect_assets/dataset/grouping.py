@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 SIMILARITY = 0.85
-"""Images at least so similar are near-duplicates, as measured in `benchmarks/README.md`."""
+"""Images at least so similar are near-duplicates, as measured in `benchmarks/versioning.md`."""
 
 
 class CaptureSequence(BaseModel):
