@@ -124,7 +124,7 @@ def test_few_parts_are_no_evidence_however_large_the_difference() -> None:
         assert found.verdict is expected
 
 
-@pytest.mark.parametrize("score", ["dice", "dice Crack", "image_auroc", *LOWER_IS_BETTER])
+@pytest.mark.parametrize("score", ["dice", "dice Crack", "image_auroc", *sorted(LOWER_IS_BETTER)])
 def test_of_some_scores_less_is_better(score: str) -> None:
     rose, fell = verdict(score, (0.1, 0.2), 20), verdict(score, (-0.2, -0.1), 20)
     expected = (Verdict.BETTER, Verdict.WORSE)
