@@ -313,7 +313,7 @@ def test_a_bundle_is_all_that_a_detector_needs(
     assert spec.postprocessing.goal == SMALL.threshold_goal
     eager = SMALL.model_copy(update={"min_recall": 0.01})
     for_recall = BundleSpec.model_validate_json(
-        make_bundle(result, eager, description.class_map, images)[SPEC]
+        make_bundle(result, eager, description.class_map, images, SIZES)[SPEC]
     ).postprocessing
     assert for_recall.goal == ThresholdGoal(min_recall=0.01)
     assert for_recall.threshold != spec.postprocessing.threshold

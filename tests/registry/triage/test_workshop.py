@@ -190,8 +190,8 @@ def test_a_fault_in_the_code_is_found_beside_a_harmless_configuration(
     commit, version = _change(
         repository,
         "inference/postprocessing.py",
-        "stats[label, cv2.CC_STAT_AREA] >= self.min_area_px",
-        "stats[label, cv2.CC_STAT_AREA] >= 10**6 * self.min_area_px",
+        "stats[1:, _AREA] >= self.min_area_px",
+        "stats[1:, _AREA] >= 10**6 * self.min_area_px",
     )
     assert version != recipe.code_version
     harmless = store.objects.put_json(SMALL.model_dump(mode="json") | {"min_area_px": 17})
