@@ -54,7 +54,8 @@ types: venv  ## Check types
 COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock'
 lock:  ## Write the locks anew, newest versions
 	$(COMPILE) --upgrade pyproject.toml -o requirements.lock
-	$(COMPILE) --upgrade pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
+	$(COMPILE) --upgrade pyproject.toml --extra ray -c requirements.lock -o requirements-ray.lock
+	$(COMPILE) --upgrade pyproject.toml --extra ray --group dev -c requirements-ray.lock -o requirements-dev.lock
 	$(COMPILE) --upgrade bento/requirements-cuda.in -c requirements.lock -o bento/requirements-cuda.lock
 	$(COMPILE) --upgrade bento/requirements-cpu.in -c bento/requirements-cuda.lock -o bento/requirements-cpu.lock
 
