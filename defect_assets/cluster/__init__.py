@@ -1,0 +1,1 @@
+"""Beyond one machine: the same work on a Ray cluster. Ray is imported where it is used."""

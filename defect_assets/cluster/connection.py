@@ -1,0 +1,60 @@
+"""Whether work goes to a Ray cluster, and reaching it."""
+
+import importlib.util
+import logging
+import os
+
+from defect_assets.errors import UserError
+
+DEPLOY = "DEFECT_DEPLOY"
+"""The variable that says where the graph runs: ``local``, the default, or ``ray``."""
+ADDRESS = "RAY_ADDRESS"
+"""Ray's own variable for the cluster: ``head:6379``; by default the one on this machine."""
+
+
+class NoCluster(UserError):
+    """The cluster that is asked for cannot be used; the message says what to do."""
+
+
+def on_ray() -> bool:
+    """Tell whether work goes to a Ray cluster.
+
+    Raises
+    ------
+    NoCluster
+        If the variable says neither, or Ray is not installed.
+    """
+    asked = os.environ.get(DEPLOY) or "local"
+    if asked not in ("local", "ray"):
+        raise NoCluster(f"{DEPLOY} is {asked!r}: it is local or ray")
+    if asked == "ray" and importlib.util.find_spec("ray") is None:
+        raise NoCluster(
+            f"{DEPLOY} is ray, but Ray is not installed: pip install 'defect-assets[ray]'"
+        )
+    return asked == "ray"
+
+
+def connect() -> None:
+    """Reach the cluster that `ADDRESS` names; one that was reached already stays.
+
+    Raises
+    ------
+    NoCluster
+        If there is none.
+    """
+    import ray
+
+    if ray.is_initialized():
+        return
+    try:
+        ray.init(
+            address=os.environ.get(ADDRESS) or "auto",
+            logging_level=logging.WARNING,
+            log_to_driver=False,
+        )
+    except ConnectionError as error:
+        where = os.environ.get(ADDRESS) or "on this machine"
+        raise NoCluster(
+            f"there is no Ray cluster {where}: start one with ray start --head, or name another "
+            f"in {ADDRESS} ({error})"
+        ) from error
