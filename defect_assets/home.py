@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from defect_assets.cluster.connection import on_ray
 from defect_assets.dataset.bucket_inbox import BucketInbox, open_bucket_inbox
 from defect_assets.dataset.description import (
     DatasetDescription,
@@ -15,6 +16,7 @@ from defect_assets.dataset.description import (
 )
 from defect_assets.errors import UserError
 from defect_assets.settings import SettingsError, read_settings
+from defect_assets.spreading import Spread
 from defect_assets.store import S3Access, Store, open_store
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -140,6 +142,17 @@ class Home:
     def store(self, cached: bool = True) -> Store:
         """Open the home's store; of one in a bucket, what was read is kept in ``cache``."""
         return open_store(self.url, self.access, self.cache if cached else None)
+
+    def spread(self, here: Spread, gpus: float = 0) -> Spread:
+        """Return what divides work: the cluster where there is one, or else ``here``.
+
+        Of how much of a GPU a task has use, ``gpus`` says.
+        """
+        if not on_ray():
+            return here
+        from defect_assets.cluster.spreading import OnRay
+
+        return OnRay(self.access.environment() if self.access else {}, gpus)
 
     def description(self) -> DatasetDescription:
         """Read the dataset's description.
