@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from defect_assets.cluster.connection import on_ray
+from defect_assets.cluster.connection import ADDRESS, DEPLOY, on_ray
 from defect_assets.dataset.bucket_inbox import BucketInbox, open_bucket_inbox
 from defect_assets.dataset.description import (
     DatasetDescription,
@@ -197,14 +197,22 @@ class Home:
             )
 
     def prepare(self) -> None:
-        """Make the folders that Dagster and BentoML want to find, and Dagster's configuration."""
+        """Make the folders that Dagster and BentoML want to find, and Dagster's configuration.
+
+        Raises
+        ------
+        NoCluster
+            If the deployment is unknown, or is Ray, which is not installed.
+        """
         for folder in (self.inbox, self.dagster, self.bentoml, self.reports):
             folder.mkdir(parents=True, exist_ok=True)
         database = _postgres()
         os.environ.update(database)  # this process may open the instance next
-        names = ["dagster.yaml", *(["dagster-postgres.yaml"] if database else [])]
-        text = "".join((CONFIGS / name).read_text() for name in names)
-        (self.dagster / "dagster.yaml").write_text(text)
+        names = ["", "ray/" if on_ray() else "local/", *(["postgres/"] if database else [])]
+        text = "".join((CONFIGS / "deploy" / f"{name}dagster.yaml").read_text() for name in names)
+        written = self.dagster / "dagster.yaml"
+        if not written.exists() or written.read_text() != text:  # others may be reading it
+            written.write_text(text)
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -243,6 +251,7 @@ class Home:
             **_postgres(),
             **({"DEFECT_STORE": self.store_url} if self.store_url else {}),
             **({"DEFECT_INBOX": self.inbox_url} if self.inbox_url else {}),
+            **{name: os.environ[name] for name in (DEPLOY, ADDRESS) if os.environ.get(name)},
         }
 
 

@@ -5,10 +5,12 @@ too. Its run would be shown as running for good, and would keep its place in a p
 """
 
 import time
+from math import inf
 
 import dagster as dg
 
-from defect_assets.store.leases import may_live, signature, who
+from defect_assets.cluster.connection import on_ray
+from defect_assets.store.leases import VALID, may_live, signature, who
 
 WORKER = "defect-assets/worker"
 """The tag that tells the process: host, boot, pid, start."""
@@ -43,8 +45,10 @@ def bury(instance: dg.DagsterInstance) -> list[str]:
         if STEPS_APART in run.tags:
             continue
         mark = run.tags.get(WORKER, "").encode()
+        # The daemon asks Ray of a job, wherever it is, however long it takes.
+        watched = run.remote_job_origin is not None and on_ray()
         seconds = time.time() - (record.start_time or time.time())
-        if (not may_live(mark)) if mark else seconds > UNSIGNED:
+        if (not may_live(mark, inf if watched else VALID)) if mark else seconds > UNSIGNED:
             instance.add_run_tags(run.run_id, {"dagster/max_retries": "0"})
             instance.report_run_failed(run, f"{who(mark)} was killed while it worked on this run")
             buried.append(run.run_id)

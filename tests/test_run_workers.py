@@ -1,14 +1,22 @@
 """A run whose process was killed is told to have failed, and gives up its place; others go on."""
 
+import json
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
 import pytest
 from dagster._core.events import DagsterEvent, DagsterEventType
+from dagster._core.remote_origin import (
+    GrpcServerCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
+from dagster._core.test_utils import create_run_for_test
 from dagster_aws.s3 import S3Resource
 
 from defect_assets import run_workers
@@ -106,3 +114,25 @@ def test_a_run_that_nobody_signed_is_left_alone_for_some_minutes(
     assert left.status == dg.DagsterRunStatus.STARTED
     monkeypatch.setattr(run_workers, "UNSIGNED", -1)
     assert bury(instance) == [run.run_id]
+
+
+@pytest.mark.parametrize("deployment", ["local", "ray"])
+def test_a_job_of_another_machine_is_for_the_daemon_to_bury(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, deployment: str
+) -> None:
+    monkeypatch.setenv("DEFECT_DEPLOY", deployment)
+    launched = RemoteJobOrigin(
+        RemoteRepositoryOrigin(GrpcServerCodeLocationOrigin("code", 4000), "repository"), "job"
+    )
+    days_ago = json.loads(run_workers.signature()) | {"host": "other", "at": time.time() - 2e5}
+    tags = {run_workers.WORKER: json.dumps(days_ago)}
+    started = [
+        create_run_for_test(instance, "job", remote_job_origin=origin, tags=tags)
+        for origin in (launched, None)
+    ]
+    for run in started:
+        event = DagsterEvent(DagsterEventType.RUN_START.value, "job")
+        instance.report_dagster_event(event, run.run_id)
+    job, command = (run.run_id for run in started)
+    buried = set(bury(instance))
+    assert buried == ({command} if deployment == "ray" else {job, command})
