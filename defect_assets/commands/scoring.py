@@ -54,7 +54,7 @@ def score(
     Ends with 3 if some images could not be read; their rows say why, and the others are done.
     """
     from defect_assets.home import default_home
-    from defect_assets.scoring.model import as_served, chosen
+    from defect_assets.scoring.released import as_served, chosen
     from defect_assets.scoring.score import score as run
     from defect_assets.scoring.sources import source_of
 

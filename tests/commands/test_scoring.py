@@ -55,9 +55,7 @@ def test_what_cannot_be_scored_says_what_can(run: Run, images: Path, tmp_path: P
     assert "known: v0.1.0, v0.2.0" in run(*asked, "--release", "v9.0.0", code=1).output
     nowhere = run("score", "--input", str(tmp_path / "nowhere"), *output, code=1).output
     assert "there is no folder" in nowhere
-    assert (
-        "there is no dataset DS-9.9.9"
-        in run("score", "--input", "DS-9.9.9", *output, code=1).output
-    )
+    unknown = run("score", "--input", "DS-9.9.9", *output, code=1).output
+    assert "there is no dataset DS-9.9.9" in unknown
     empty = home_of(tmp_path / "empty").root
     assert "nothing is released yet" in run("--home", str(empty), *asked, code=1).output

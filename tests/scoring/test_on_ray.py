@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from defect_assets.errors import UserError
-from defect_assets.scoring.model import as_served, chosen
+from defect_assets.scoring.released import as_served, chosen
 from defect_assets.scoring.score import score
 from defect_assets.scoring.sources import FolderSource
 from defect_assets.store import Store

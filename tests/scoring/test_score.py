@@ -15,7 +15,7 @@ import pytest
 from defect_assets.home import Home
 from defect_assets.inference.detector import Detector
 from defect_assets.inference.images import decode_image
-from defect_assets.scoring.model import as_served, chosen
+from defect_assets.scoring.released import as_served, chosen
 from defect_assets.scoring.score import OutputTaken, score
 from defect_assets.scoring.sources import BucketSource, FolderSource, NoSource, SnapshotSource
 from defect_assets.store import Store, digest_of
