@@ -8,6 +8,7 @@ from defect_assets.assets.dataset import dataset_manifest, dataset_split
 from defect_assets.assets.environment import python_environment, training_config
 from defect_assets.assets.experiment import evaluation_report, trained_model
 from defect_assets.assets.leak_audit import leak_audit
+from defect_assets.assets.predictions import production_predictions
 from defect_assets.assets.raw_images import raw_images
 from defect_assets.assets.release import defect_bento, model_release
 from defect_assets.automation.conditions import follow_the_data
@@ -46,6 +47,7 @@ defs = dg.Definitions(
         leak_audit,  #          dataset × config: what a random split would make one believe
         model_release,  #       v1.4.2: a model under a version
         defect_bento,  #        v1.4.2: ready to serve
+        production_predictions,  # DS-1.2.0: what production says of it
     ],
     asset_checks=[
         images_are_intact,  #         a dataset: what is stored is what was stored

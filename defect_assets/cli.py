@@ -19,6 +19,7 @@ from defect_assets.commands.lineage import lineage
 from defect_assets.commands.repro import repro, walk_whole
 from defect_assets.commands.reproduce import reproduce
 from defect_assets.commands.roads import open_instance, open_road
+from defect_assets.commands.scoring import score
 from defect_assets.console import (
     console,
     example_image,
@@ -58,6 +59,7 @@ for command in (
     lineage,
     audit,
     reproduce,
+    score,
     stores.verify,
     stores.gc,
     stores.push,

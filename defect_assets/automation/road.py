@@ -137,6 +137,10 @@ class Road:
             return walked
         walked.dataset = self.cut()
         self._refresh("dataset_split", walked.dataset)
+        try:
+            self._refresh("production_predictions", walked.dataset)
+        except Blocked as blocked:
+            walked.failures.append(str(blocked))
         failed = set()
         for config in configs:
             try:

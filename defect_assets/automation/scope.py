@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from defect_assets.errors import UserError
 from defect_assets.registry.stages import STAGES, after, before
 
-ON_REQUEST = frozenset({"cross_validation", "leak_audit"})
-"""What takes several trainings, and is made only where it is asked for by name."""
+ON_REQUEST = frozenset({"cross_validation", "leak_audit", "production_predictions"})
+"""What takes several trainings, or a look at all images, and is made only where it is asked for by
+name."""
 
 
 class UnknownAsset(UserError):

@@ -18,7 +18,10 @@ from defect_assets.store import Digest, Store, canonical_json, digest_of
 
 STANDING = ("batches", "datasets", "releases")
 """Folders of names that stand for the same content for ever: here the names say all."""
-MOVING = ("configs", "splits", "experiments", "reports", "crossvalidations", "leakaudits", "bentos")
+MOVING = (
+    *("configs", "splits", "experiments", "reports", "crossvalidations", "leakaudits", "bentos"),
+    *("channels", "predictions"),
+)
 CODE = ("defect_assets", "bento", "configs")
 """Folders of the checkout that results are computed by."""
 _SETTLED = "settled.json"

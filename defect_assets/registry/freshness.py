@@ -112,6 +112,11 @@ def judge(
     why = []
     if outlook.content(ref) != record.content:
         why.append(_says(outlook, stage, partition, record.content, outlook.content(ref)))
+    if stage.channel:
+        before = record.parents.get("model_release")
+        after = outlook.content(f"channels/{stage.channel}")
+        if before != after:
+            why.append(content_changed(f"what is in {stage.channel}", before, after))
     if record.code_version != stage.code_version:
         why.append(code_changed(stage, record, project))
     perhaps = []

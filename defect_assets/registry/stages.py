@@ -46,6 +46,8 @@ class Stage:
     """The stages whose results it pins when it is made, and outlives."""
     for_good: bool = False
     """Whether a result stands for its name for ever: there is nothing to compute again then."""
+    channel: str = ""
+    """The channel whose release it is made with, too: where that moves, it is out of date."""
     files: Callable[[], Iterable[Path]] = _no_files
     """Files beside the modules that it uses."""
 
@@ -57,7 +59,7 @@ class Stage:
     @property
     def upstream(self) -> tuple[str, ...]:
         """The stages right before it on the road."""
-        return self.parents + self.follows
+        return self.parents + self.follows + (("model_release",) if self.channel else ())
 
     def ref(self, partition: str | None) -> str:
         """Return the name in the store under which a partition is published."""
@@ -187,6 +189,14 @@ STAGES: dict[str, Stage] = {
             parents=("model_release", *_ENVIRONMENT),
             files=_service,
         ),
+        Stage(
+            "production_predictions",
+            "predictions",
+            ("scoring.predictions",),
+            Axis.DATASET,
+            parents=("dataset_manifest", *_ENVIRONMENT),
+            channel="production",
+        ),
     )
 }
 """By name, in the order of the road."""
@@ -198,8 +208,11 @@ def published_as(stage: str, partition: str | None) -> str:
 
 
 def before(stages: Iterable[str]) -> set[str]:
-    """Return all that some stages are made from, on the way to them, without themselves."""
-    return _reached(stages, lambda name: STAGES[name].upstream)
+    """Return all that some stages are made from, on the way to them, without themselves.
+
+    What a channel leads to stands already; to make another release would not bring it there.
+    """
+    return _reached(stages, lambda name: STAGES[name].parents + STAGES[name].follows)
 
 
 def after(stages: Iterable[str]) -> set[str]:

@@ -38,6 +38,8 @@ TIMEOUT = timedelta(seconds=60)
 PATIENCE = timedelta(seconds=90)
 """For one operation, from its first request to the start of its last."""
 
+PAGE = 1000
+"""Keys that one request lists, at most."""
 GAP = 2**20
 """Parts of an object that are no further apart than this, in bytes, are read as one."""
 
@@ -252,6 +254,24 @@ class S3Backend:
         )
         for found in listed:
             yield Entry(found["path"], found["size"], found["last_modified"].timestamp())
+
+    def listing(self) -> Iterator[str]:
+        """Yield all keys below the prefix, in order, page by page: of however many, few in memory.
+
+        A listing that breaks off goes on after the last key that it told.
+        """
+        page = self._page(None)
+        while page:
+            yield from page
+            page = self._page(page[-1]) if len(page) == PAGE else []
+
+    def _page(self, after: str | None) -> list[str]:
+        """Return the keys that follow one."""
+
+        def page() -> Any:
+            return next(iter(obstore.list(self._store, offset=after, chunk_size=PAGE)), [])
+
+        return [entry["path"] for entry in self._insist("", page)]
 
     def folders(self) -> list[str]:
         """Return the names of the folders right below the prefix, sorted."""

@@ -210,6 +210,9 @@ def test_the_scope_of_an_asset_is_what_it_needs() -> None:
     assert down.forced == {"trained_model", "evaluation_report", "model_release", "defect_bento"}
     assert "cross_validation" not in scope_of([], force=False).covered
     assert "cross_validation" in scope_of(["cross_validation"], force=False).covered
+    predictions = scope_of(["production_predictions"], force=False).covered
+    assert {"dataset_manifest", "production_predictions"} <= predictions
+    assert not {"trained_model", "model_release"} & predictions
     with pytest.raises(UnknownAsset, match="there is no asset model; there are: python_env"):
         scope_of(["model"], force=False)
 

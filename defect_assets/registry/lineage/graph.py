@@ -31,6 +31,7 @@ KINDS = {
     "releases": "release",
     "bentos": "bento",
     "channels": "channel",
+    "predictions": "predictions",
 }
 """What a name stands for, by the folder that it is in."""
 _OF_STAGE = {

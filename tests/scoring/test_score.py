@@ -1,0 +1,226 @@
+"""Images by the folder, the bucket and the snapshot, scored into files."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from defect_assets.home import Home
+from defect_assets.inference.detector import Detector
+from defect_assets.inference.images import decode_image
+from defect_assets.scoring.released import as_served, chosen
+from defect_assets.scoring.score import OutputTaken, score
+from defect_assets.scoring.sources import BucketSource, FolderSource, NoSource, SnapshotSource
+from defect_assets.store import Store, digest_of
+from defect_assets.store.objects import write_tree
+from tests.conftest import PROJECT, deliver
+from tests.releases import bundle_files, publish_release
+from tests.scoring.conftest import BROKEN, IMAGES, SEED, assert_same, tables
+from tests.servers.s3 import S3Server
+
+SIZE = 8
+
+
+def score_folder(store: Store, images: Path, output: Path, **options: object) -> object:
+    release = chosen(store, None)
+    model = as_served(store, release)
+    return score(release, model, FolderSource(images), str(output), shard_size=SIZE, **options)
+
+
+def test_each_image_has_the_row_that_the_model_gives_it(
+    released: Store, images: Path, tmp_path: Path
+) -> None:
+    told: list[tuple[int, int]] = []
+    outcome = score_folder(
+        released, images, tmp_path / "out", tell=lambda done, total: told.append((done, total))
+    )
+    assert outcome.images == IMAGES + len(BROKEN)
+    assert told[0] == (0, outcome.images)
+    assert told[-1] == (outcome.images, outcome.images)
+
+    write_tree(bundle_files(SEED), tmp_path / "bundle")
+    detector = Detector.load(tmp_path / "bundle")
+    found = tables(tmp_path / "out")
+    rows = found["images"].set_index("image")
+    assert len(rows) == outcome.images
+    of_image = dict(list(found["defects"].groupby("image")))
+    seen = set()
+    for path in images.rglob("*"):
+        name = path.relative_to(images).as_posix()
+        if not path.is_file() or name in BROKEN or path.suffix == ".txt":
+            continue
+        row = rows.loc[name]
+        analysis = detector.analyze(decode_image(path.read_bytes()))
+        seen.add(analysis.verdict)
+        assert row["sha256"] == digest_of(path.read_bytes())
+        assert row["verdict"] == analysis.verdict
+        assert row["score"] == pytest.approx(analysis.probability.max(), abs=1e-4)
+        assert (row["height"], row["width"]) == analysis.mask.shape
+        assert row["defects"] == len(analysis.defects)
+        if not analysis.defects:
+            assert name not in of_image
+            assert pd.isna(row["mask_pack"])
+            continue
+        largest = of_image[name].iloc[0]
+        left, top, right, bottom = analysis.defects[0].bbox_xyxy
+        box = largest[["x", "y", "width", "height"]].tolist()
+        assert box == [left, top, right - left, bottom - top]
+        assert largest["area"] == analysis.defects[0].area_px
+        assert largest["class"] == analysis.defects[0].class_name
+        with (tmp_path / "out" / row["mask_pack"]).open("rb") as pack:
+            pack.seek(int(row["mask_offset"]))
+            data = np.frombuffer(pack.read(int(row["mask_bytes"])), np.uint8)
+        assert (cv2.imdecode(data, cv2.IMREAD_UNCHANGED) == analysis.mask).all()
+    assert seen == {"uncertain", "ng"}
+
+
+def test_broken_images_have_rows_that_say_why(
+    released: Store, images: Path, tmp_path: Path
+) -> None:
+    assert score_folder(released, images, tmp_path / "out").unread == len(BROKEN)
+    rows = tables(tmp_path / "out")["images"].set_index("image")
+    for name, why in BROKEN.items():
+        assert why in rows.loc[name, "error"]
+        assert pd.isna(rows.loc[name, "verdict"])
+    assert rows.drop(list(BROKEN))["error"].isna().all()
+
+
+def test_a_folder_without_images_is_told_so(released: Store, tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    with pytest.raises(NoSource, match="no image in .*none"):
+        score_folder(released, tmp_path / "none", tmp_path / "out")
+
+
+def test_what_is_done_is_not_done_again(released: Store, images: Path, tmp_path: Path) -> None:
+    score_folder(released, images, tmp_path / "whole")
+    score_folder(released, images, tmp_path / "out")
+    kept = tmp_path / "out" / "images" / "part-000001.parquet"
+    before = kept.stat().st_mtime_ns
+    (tmp_path / "out" / "images" / "part-000002.parquet").unlink()
+    (tmp_path / "out" / "defects" / "part-000004.parquet").unlink()  # as if before the next
+    (tmp_path / "out" / "images" / "part-000004.parquet").unlink()
+    outcome = score_folder(released, images, tmp_path / "out")
+    assert outcome.found == outcome.images - SIZE - outcome.images % SIZE
+    assert kept.stat().st_mtime_ns == before
+    assert outcome.unread == len(BROKEN)
+    assert_same(tmp_path / "out", tmp_path / "whole")
+
+
+def test_images_that_came_since_it_began_do_not_shift_the_others(
+    released: Store, images: Path, tmp_path: Path
+) -> None:
+    score_folder(released, images, tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole", tmp_path / "out")
+    (tmp_path / "out" / "images" / "part-000003.parquet").unlink()
+    shutil.copy(next(images.glob("*/*.png"), images / "broken" / "text.jpg"), images / "aaa.png")
+    score_folder(released, images, tmp_path / "out")
+    assert_same(tmp_path / "out", tmp_path / "whole")
+
+
+def test_another_model_or_source_is_refused(released: Store, images: Path, tmp_path: Path) -> None:
+    score_folder(released, images, tmp_path / "out")
+    publish_release(released, "v0.2.0", SEED + 1)
+    assert chosen(released, None).id == "v0.2.0"
+    with pytest.raises(OutputTaken, match="what v0.1.0 said of .* another model: choose"):
+        score_folder(released, images, tmp_path / "out")
+    other = FolderSource(images / "broken")
+    first = chosen(released, "v0.1.0")
+    with pytest.raises(OutputTaken, match="of another source: choose"):
+        score(first, as_served(released, first), other, str(tmp_path / "out"))
+    (tmp_path / "out" / "manifest.json").unlink()
+    (tmp_path / "out" / "manifest.json").write_text("{}")
+    with pytest.raises(OutputTaken, match="none of ours"):
+        score_folder(released, images, tmp_path / "out")
+
+
+def test_a_bucket_gives_what_a_folder_gives(
+    released: Store, images: Path, tmp_path: Path, moto: S3Server
+) -> None:
+    access = moto.access()
+    prefix = moto.new_store()
+    bucket, _, folder = prefix.removeprefix("s3://").partition("/")
+    client = moto.client()
+    for path in images.rglob("*.*"):
+        key = f"{folder}/in/{path.relative_to(images).as_posix()}"
+        client.put_object(Bucket=bucket, Key=key, Body=path.read_bytes())
+    client.put_object(Bucket=bucket, Key=f"{folder}/input-of-another/a.png", Body=b"")
+    release = chosen(released, "v0.1.0")
+    source, out = BucketSource(f"{prefix}/in"), f"{prefix}/out"
+    for found in (0, IMAGES + len(BROKEN)):
+        outcome = score(
+            release, as_served(released, release), source, out, access=access, shard_size=SIZE
+        )
+        assert outcome.found == found
+    for entry in client.list_objects_v2(Bucket=bucket, Prefix=f"{folder}/out/")["Contents"]:
+        path = tmp_path / "fetched" / entry["Key"].removeprefix(f"{folder}/out/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(client.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read())
+    score_folder(released, images, tmp_path / "out")
+    assert_same(tmp_path / "fetched", tmp_path / "out")
+
+
+def test_a_snapshot_is_scored_by_its_samples(home: Home, released: Store, tmp_path: Path) -> None:
+    from tests.small import cut, ingest
+
+    deliver(home.inbox, "first", 1, 4)
+    ingest(home, released, "first")
+    snapshot = cut(home, released)
+    assert snapshot is not None
+    digest = released.content("datasets/DS-1.0.0") or ""
+    source = SnapshotSource(home.url, home.cache, "DS-1.0.0", digest)
+    release = chosen(released, None)
+    model = as_served(released, release)
+    outcome = score(release, model, source, str(tmp_path / "out"))
+    assert outcome.images == snapshot.samples == 12
+    assert outcome.manifest.source == {"dataset": "DS-1.0.0", "snapshot": digest}
+    rows = tables(tmp_path / "out")["images"]
+    assert all(released.objects.get(image) for image in rows["sha256"])
+    names = {p.stem for p in (home.inbox / "first" / "images").iterdir()}
+    assert set(rows["image"]) == names
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from defect_assets.home import Home
+from defect_assets.scoring import files
+from tests.scoring.test_score import score_folder
+write = files.FileWriter.write
+left = [2]
+def dying(self, shard, predictions, runtime):
+    left[0] -= 1
+    if left[0] < 0:
+        replace = files.FileWriter._replace
+        def half(self, key, data):
+            if key.startswith("images"):
+                os.kill(os.getpid(), signal.SIGKILL)
+            replace(self, key, data)
+        files.FileWriter._replace = half
+    return write(self, shard, predictions, runtime)
+files.FileWriter.write = dying
+home, images, output = map(Path, sys.argv[1:])
+score_folder(Home(home).store(), images, output)
+"""
+
+
+def test_what_was_killed_goes_on_to_the_same_result(
+    home: Home, released: Store, images: Path, tmp_path: Path
+) -> None:
+    score_folder(released, images, tmp_path / "whole")
+    output = tmp_path / "out"
+    command = [sys.executable, "-c", _KILLED, home.root, images, output]
+    done = subprocess.run(command, cwd=PROJECT, check=False, timeout=120)
+    assert done.returncode == -signal.SIGKILL
+    there = list((output / "images").iterdir())
+    assert 1 <= len(there) < 5
+    time.sleep(0.01)
+    outcome = score_folder(released, images, output)
+    assert 0 < outcome.found < outcome.images
+    assert_same(output, tmp_path / "whole")
