@@ -6,17 +6,19 @@ started again, and go on from the checkpoint in the home, which they share.
 """
 
 import os
-import tempfile
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from defect_assets.cluster.connection import NoCluster, connect
 from defect_assets.errors import UserError
 from defect_assets.training.task import News, Outcome, TrainingTask, join_task, run_task
 
-LOSSES = 8
+LOSSES = 3
 """How many lost workers a training survives."""
 GRACE = 20
 """Seconds in which workers that are asked to stop save their state."""
@@ -105,6 +107,7 @@ def train_on_ray(
         error = fitting.exception()
     ended = ray.get(mailbox.ended.remote())
     ray.kill(mailbox)
+    shutil.rmtree(_notes(task), ignore_errors=True)
     if ended is None:
         raise NoCluster(f"the training ended without a model: {error}") from error
     how, what = ended
@@ -122,13 +125,12 @@ def _trainer(task: TrainingTask, environment: Mapping[str, str], mailbox: Any, g
     processes = task.hardware.devices * task.hardware.nodes
     has = ray.cluster_resources()
     accelerator = task.hardware.accelerator
-    on_gpus = accelerator == "cuda" or (
-        accelerator == "auto" and has.get("GPU", 0) >= processes * gpus
-    )
-    kind = "GPU" if on_gpus else "CPU"
-    if has.get(kind, 0) < processes:
+    enough = has.get("GPU", 0) >= processes * gpus
+    on_gpus = accelerator == "cuda" or (accelerator == "auto" and enough)
+    kind, needed = ("GPU", processes * gpus) if on_gpus else ("CPU", processes)
+    if has.get(kind, 0) < needed:
         raise NoCluster(
-            f"the training asks for {processes} {kind}s, and the cluster has {has.get(kind, 0):g}: "
+            f"the training asks for {needed:g} {kind}s, and the cluster has {has.get(kind, 0):g}: "
             "add machines, or ask for fewer by devices and nodes"
         )
     # Each process has one device, wherever it is; which machine it is on is Ray's business.
@@ -146,19 +148,23 @@ def _trainer(task: TrainingTask, environment: Mapping[str, str], mailbox: Any, g
             resources_per_worker={"CPU": 1, **({"GPU": gpus} if on_gpus else {})},
         ),
         run_config=RunConfig(  # type: ignore[call-arg]
-            # Nothing that is worth keeping: the state lies where every training's does.
-            storage_path=tempfile.mkdtemp(prefix="ray-train-"),
+            storage_path=str(_notes(task)),
             failure_config=FailureConfig(max_failures=LOSSES),
             worker_runtime_env={"env_vars": dict(environment)},
         ),
     )
 
 
+def _notes(task: TrainingTask) -> Path:
+    """Return the folder for what Ray Train writes: nothing that is worth keeping, since the state
+    lies where every training's does."""
+    return task.state / "ray-train"
+
+
 def _work(config: dict[str, Any]) -> None:
     """Train in one process of several."""
     import ray
 
-    from defect_assets.training.experiment import ConfigMismatch
     from defect_assets.training.loop import TrainingDiverged, TrainingStopped
 
     task = TrainingTask.model_validate_json(config[TASK])
@@ -173,13 +179,14 @@ def _work(config: dict[str, Any]) -> None:
 
     asked = _Seldom(stop)
     if int(os.environ.get("RANK", "0")) > 0:
-        join_task(task)
+        with suppress(TrainingStopped, TrainingDiverged, UserError):  # which the first one tells
+            join_task(task)
         return
     try:
         outcome = run_task(task, tell, asked)
     except TrainingStopped as stopped:
         ray.get(mailbox.end.remote("stopped", str(stopped)))
-    except (TrainingDiverged, ConfigMismatch) as error:
+    except (TrainingDiverged, UserError) as error:  # it would be the same again
         ray.get(mailbox.end.remote("refused", str(error)))
     else:
         ray.get(mailbox.end.remote("outcome", outcome.model_dump_json()))
