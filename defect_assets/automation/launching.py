@@ -4,12 +4,28 @@
 """
 
 from dagster import DagsterRun
-from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
+from dagster._core.errors import DagsterUserCodeUnreachableError
+from dagster._core.launcher.base import CheckRunHealthResult, LaunchRunContext, WorkerStatus
 from dagster_ray import RayRunLauncher
+from ray.exceptions import RayError
 
 
 class ClusterRunLauncher(RayRunLauncher):
-    """dagster-ray's launcher, which is asked for the health of its own runs only."""
+    """dagster-ray's launcher, which has patience, and answers for its own runs only."""
+
+    def launch_run(self, context: LaunchRunContext) -> None:
+        """Hand a run to the cluster.
+
+        Raises
+        ------
+        DagsterUserCodeUnreachableError
+            If the cluster cannot be reached. Of this one error Dagster puts the run back into its
+            queue; any other is the run's end.
+        """
+        try:
+            super().launch_run(context)
+        except (OSError, RayError) as error:
+            raise DagsterUserCodeUnreachableError(f"Ray cannot be reached: {error}") from error
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
         """Ask Ray how the job of a run is.

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from defect_assets.home import CONFIGS
+from defect_assets.store import S3Access, open_store
 from tests.conftest import PROJECT
 from tests.end_to_end.conftest import free_port
 from tests.servers.postgres import postgres_server
@@ -96,6 +97,7 @@ class Composition:
     folder: Path
     sockets: Path
     """A folder with a short name."""
+    access: S3Access
     processes: dict[str, subprocess.Popen] = field(default_factory=dict)
 
     def start(self, name: str, *more: str) -> None:
@@ -143,15 +145,20 @@ class Composition:
     def log(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text()[-3000:]
 
-    def stop(self) -> None:
-        for process in reversed(self.processes.values()):
-            try:
-                family = [*psutil.Process(process.pid).children(recursive=True)]
-            except psutil.NoSuchProcess:
-                continue
-            process.terminate()
-            for member in psutil.wait_procs([*family, psutil.Process(process.pid)], 15)[1]:
+    def stop(self, name: str) -> None:
+        """Stop a service, and all that it started."""
+        process = self.processes.pop(name)
+        with suppress(psutil.NoSuchProcess):
+            root = psutil.Process(process.pid)
+            family = [root, *root.children(recursive=True)]
+            root.terminate()
+            for member in psutil.wait_procs(family, 15)[1]:
                 member.kill()
+        process.wait(30)
+
+    def stop_all(self) -> None:
+        for name in reversed(list(self.processes)):
+            self.stop(name)
 
 
 @pytest.fixture
@@ -168,7 +175,7 @@ def composition(tmp_path: Path) -> Iterator[Composition]:
             "/var/lib/defect-assets": str(tmp_path / "home"),
             "//dagster:of-postgres@postgres:5432/dagster": database.removeprefix("postgresql:"),
             "http://s3:7070": s3.endpoint,
-            "ray-head:6379": f"127.0.0.1:{ports['ray']}",
+            "ray-head": "127.0.0.1",
             "6379": ports["ray"],
             "8265": ports["board"],
             "4000": ports["code"],
@@ -178,45 +185,56 @@ def composition(tmp_path: Path) -> Iterator[Composition]:
         }
         sockets = stack.enter_context(tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp"))
         services = composed(**SECRETS)["services"]
-        composition = Composition(services, places, tmp_path, Path(sockets))
+        composition = Composition(services, places, tmp_path, Path(sockets), s3.access())
         text = (FOLDER / "workspace.yaml").read_text()
         workspace.write_text(composition.here(text.replace("host: code", "host: 127.0.0.1")))
-        stack.callback(composition.stop)
+        stack.callback(composition.stop_all)
         yield composition
+
+
+def deliver(composition: Composition, name: str, first: int) -> None:
+    command = [sys.executable, "-m", "defect_assets", "import", "synthetic", "--tiles", "2"]
+    subprocess.run(
+        [*command, "--name", name, "--first", str(first)],
+        env=composition.environment("code"),
+        check=True,
+        capture_output=True,
+    )
 
 
 @pytest.mark.slow
 def test_what_it_starts_takes_deliveries_in(composition: Composition) -> None:
     pytest.importorskip("ray")
     composition.start("prepare")
+    start_ray(composition)
+    for name in ("code", "webserver", "daemon"):
+        composition.start(name)
+    webserver = Webserver(composition.here("http://127.0.0.1:3000"))
+    deliver(composition, "before", 1)
+    run = webserver.launch("batches_in_parallel")
+    assert webserver.end(run, 300) == "SUCCESS", webserver.said(run)
+    assert "Ray job" in webserver.said(run)
+
+    # A machine that stops, and comes back: what is asked for meanwhile waits.
+    composition.stop("ray-worker")
+    composition.stop("ray-head")
+    deliver(composition, "after", 11)
+    run = webserver.launch("batches_in_parallel")
+    start_ray(composition)
+    assert "Ray cannot be reached" in webserver.said(run)
+    assert webserver.end(run, 300) == "SUCCESS", webserver.said(run)
+    store = open_store(composition.environment("code")["DEFECT_STORE"], composition.access)
+    assert store.content("batches/before")
+    assert store.content("batches/after")
+
+
+def start_ray(composition: Composition) -> None:
+    """Start head and worker, beside other clusters of this machine."""
     agent = "--dashboard-agent-listen-port"
-    alone = (  # beside other clusters
+    alone = (
         f"--temp-dir={composition.sockets}",
         f"--dashboard-port={composition.here('8265')}",
         f"--ray-client-server-port={free_port()}",
     )
     composition.start("ray-head", *alone, f"{agent}={free_port()}")
     composition.start("ray-worker", f"{agent}={free_port()}")
-    for name in ("code", "webserver", "daemon"):
-        composition.start(name)
-    for number in range(2):
-        command = [sys.executable, "-m", "defect_assets", "import", "synthetic", "--tiles", "2"]
-        subprocess.run(
-            [*command, "--name", f"batch-{number}", "--first", str(1 + 10 * number)],
-            env=composition.environment("code"),
-            check=True,
-            capture_output=True,
-        )
-    webserver = Webserver(composition.here("http://127.0.0.1:3000"))
-    run = webserver.launch("batches_in_parallel")
-    assert webserver.end(run, 300) == "SUCCESS", webserver.said(run)
-    assert "Ray job" in webserver.said(run)
-    status = subprocess.run(
-        [sys.executable, "-m", "defect_assets", "status"],
-        env=composition.environment("code"),
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    assert "batch-0" in status.stdout
-    assert "batch-1" in status.stdout

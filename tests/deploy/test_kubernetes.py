@@ -105,12 +105,18 @@ def test_the_chart_says_what_the_shared_instance_says(
     ours = yaml.safe_load((home.dagster / "dagster.yaml").read_text())
     found = values()
     assert found["runLauncher"]["config"]["customRunLauncher"] == ours["run_launcher"]
+    coordinator = found["dagsterDaemon"]["runCoordinator"]["config"]["customRunCoordinator"]
+    assert coordinator == ours["run_coordinator"]
     assert snake(found["concurrency"]) == ours["concurrency"]
     assert snake(found["dagsterDaemon"]["runMonitoring"]) == ours["run_monitoring"]
     assert snake(found["dagsterDaemon"]["runRetries"]) == ours["run_retries"]
     assert found["telemetry"] == ours["telemetry"]
     with dg.DagsterInstance.from_config(str(home.dagster)) as instance:
         assert type(instance.run_launcher).__name__ == "ClusterRunLauncher"
+        queue = instance.get_concurrency_config().run_queue_config
+        assert queue is not None
+        assert queue.max_concurrent_runs == found["concurrency"]["runs"]["maxConcurrentRuns"]
+        assert queue.max_user_code_failure_retries > 0
 
 
 def snake(value: Any) -> Any:

@@ -192,5 +192,7 @@ def test_a_commands_own_run_is_not_taken_for_dead(deployment: Deployment) -> Non
     deployment.checkout.cli("repro", "trained_model", "--force", "--allow-unpinned")
     with dg.DagsterInstance.from_config(str(deployment.home.dagster)) as instance:
         runs = [r for r in instance.get_runs() if r.remote_job_origin is None]
-    [run] = [r for r in runs if "trained_model" in str(r.asset_selection)]
+        [run] = [r for r in runs if "trained_model" in str(r.asset_selection)]
+        failure = dg.DagsterEventType.RUN_FAILURE
+        assert [log.message for log in instance.all_logs(run.run_id, of_type=failure)] == []
     assert run.status.value == "SUCCESS"
