@@ -7,8 +7,12 @@ import pytest
 
 from defect_assets.dataset.synthetic import synthetic_samples
 from defect_assets.home import Home
+from defect_assets.scoring.sources import SnapshotSource
 from defect_assets.store import Store
+from tests.conftest import deliver
 from tests.releases import publish_release
+from tests.servers.s3 import S3Server
+from tests.small import cut, ingest
 
 BROKEN = {
     "broken/empty.png": "the file is empty",
@@ -45,6 +49,16 @@ def images(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def snapshot(home: Home, released: Store) -> SnapshotSource:
+    """A dataset's version of 72 images, in two shards."""
+    deliver(home.inbox, "first", 1, 24)
+    ingest(home, released, "first")
+    cut(home, released)
+    digest = released.content("datasets/DS-1.0.0") or ""
+    return SnapshotSource(home.url, home.cache, "DS-1.0.0", digest)
+
+
 def _suffix(image: bytes) -> str:
     return ".png" if image.startswith(b"\x89PNG") else ".JPG"
 
@@ -66,3 +80,23 @@ def assert_same(output: Path, expected: Path) -> None:
         pd.testing.assert_frame_equal(table, tables(expected)[name])
     packs = {path.name: path.read_bytes() for path in (expected / "masks").iterdir()}
     assert {path.name: path.read_bytes() for path in (output / "masks").iterdir()} == packs
+
+
+def upload(folder: Path, server: S3Server, url: str) -> None:
+    """Put all files of a folder below ``s3://bucket/prefix``."""
+    bucket, _, prefix = url.removeprefix("s3://").partition("/")
+    for path in folder.rglob("*.*"):
+        key = f"{prefix}/{path.relative_to(folder).as_posix()}"
+        server.client().put_object(Bucket=bucket, Key=key, Body=path.read_bytes())
+
+
+def fetch(server: S3Server, url: str, folder: Path) -> Path:
+    """Copy what lies below ``s3://bucket/prefix`` into a folder; return it."""
+    bucket, _, prefix = url.removeprefix("s3://").partition("/")
+    listed = server.client().list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/")
+    for entry in listed["Contents"]:
+        path = folder / entry["Key"].removeprefix(f"{prefix}/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        found = server.client().get_object(Bucket=bucket, Key=entry["Key"])
+        path.write_bytes(found["Body"].read())
+    return folder

@@ -6,51 +6,70 @@ from pathlib import Path
 import pytest
 
 from defect_assets.errors import UserError
-from defect_assets.scoring.released import as_served, chosen
+from defect_assets.scoring.predictions import predict
+from defect_assets.scoring.released import as_evaluated, as_served, chosen
 from defect_assets.scoring.score import score
-from defect_assets.scoring.sources import FolderSource
-from defect_assets.store import Store
-from tests.scoring.conftest import BROKEN, IMAGES, assert_same
+from defect_assets.scoring.sources import BucketSource, FolderSource, SnapshotSource, Source
+from defect_assets.store import S3Access, Store
+from tests.scoring.conftest import BROKEN, IMAGES, assert_same, fetch, upload
 from tests.servers.ray import RayCluster, ray_cluster
+from tests.servers.s3 import S3Server
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[RayCluster]:
-    """A head that does no work, and a worker of one processor; this process is a client of it."""
+@pytest.fixture(scope="module")
+def running() -> Iterator[RayCluster]:
+    """A head that does no work, and a worker of one processor."""
     import ray
 
-    with ray_cluster(0, 1) as running:
-        for name, value in running.environment.items():
-            monkeypatch.setenv(name, value)
-        yield running
+    with ray_cluster(0, 1) as cluster:
+        yield cluster
         ray.shutdown()
 
 
-def test_a_cluster_gives_what_one_process_gives(
-    released: Store,
-    images: Path,
-    tmp_path: Path,
-    cluster: RayCluster,
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.fixture
+def cluster(running: RayCluster, monkeypatch: pytest.MonkeyPatch) -> RayCluster:
+    """The cluster does the work from now on."""
+    for name, value in running.environment.items():
+        monkeypatch.setenv(name, value)
+    return running
+
+
+def run(
+    store: Store,
+    source: Source,
+    output: object,
+    access: S3Access | None = None,
+    tell: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    release = chosen(released, None)
-    model = as_served(released, release)
+    release = chosen(store, None)
+    model = as_served(store, release)
+    outcome = score(release, model, source, str(output), tell, access, shard_size=2)
+    assert (outcome.images, outcome.unread) == (IMAGES + len(BROKEN), len(BROKEN))
 
-    def run(output: str, tell: Callable[[int, int], None] = lambda done, total: None) -> None:
-        place = str(tmp_path / output)
-        outcome = score(release, model, FolderSource(images), place, tell, shard_size=2)
-        assert outcome.images == IMAGES + len(BROKEN)
-        assert outcome.unread == len(BROKEN)
 
-    with monkeypatch.context() as alone:
-        alone.setenv("DEFECT_DEPLOY", "local")
-        run("alone")
-    run("cluster")
-    assert_same(tmp_path / "cluster", tmp_path / "alone")
+@pytest.fixture
+def alone(released: Store, images: Path, tmp_path: Path) -> Path:
+    """What one process makes of the images."""
+    run(released, FolderSource(images), tmp_path / "alone")
+    return tmp_path / "alone"
 
-    # An actor dies in the middle, then the whole machine that it was on; another one is there.
+
+def test_a_cluster_gives_what_one_process_gives(
+    released: Store, images: Path, tmp_path: Path, alone: Path, moto: S3Server, cluster: RayCluster
+) -> None:
+    run(released, FolderSource(images), tmp_path / "cluster")
+    assert_same(tmp_path / "cluster", alone)
+    place = moto.new_store()
+    upload(images, moto, f"{place}/in")
+    run(released, BucketSource(f"{place}/in"), f"{place}/out", moto.access())
+    assert_same(fetch(moto, f"{place}/out", tmp_path / "fetched"), alone)
+
+
+def test_what_is_lost_with_an_actor_or_a_machine_is_done_again(
+    released: Store, images: Path, tmp_path: Path, alone: Path, cluster: RayCluster
+) -> None:
     killed: list[str] = []
 
     def disturb(done: int, total: int) -> None:
@@ -59,16 +78,32 @@ def test_a_cluster_gives_what_one_process_gives(
             actor.kill()
             killed.append("actor")
         elif len(killed) == 1 and done > total / 2:
-            killed.append("machine")
             cluster.kill_worker()
             cluster.add_worker(1)
+            killed.append("machine")
 
-    run("disturbed", disturb)
+    run(released, FolderSource(images), tmp_path / "disturbed", tell=disturb)
     assert killed == ["actor", "machine"]
-    assert_same(tmp_path / "disturbed", tmp_path / "alone")
+    assert_same(tmp_path / "disturbed", alone)
 
-    # What stops the whole work is told as it is without a cluster.
+
+def test_predictions_have_the_digest_that_one_process_gives_them(
+    released: Store,
+    snapshot: SnapshotSource,
+    cluster: RayCluster,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    release = chosen(released, None)
+    model = as_evaluated(released, release)
+    there = predict(release.bundle, model, snapshot)
+    monkeypatch.setenv("DEFECT_DEPLOY", "local")
+    assert predict(release.bundle, model, snapshot) == there
+
+
+def test_what_stops_the_work_is_told_as_without_a_cluster(
+    released: Store, images: Path, tmp_path: Path, alone: Path, cluster: RayCluster
+) -> None:
     images.rename(tmp_path / "hidden")
-    (tmp_path / "disturbed" / "images" / "part-000000.parquet").unlink()
-    with pytest.raises(UserError, match="is not there any more"):
-        run("disturbed")
+    (alone / "images" / "part-000000.parquet").unlink()
+    with pytest.raises(UserError, match="images is not there any more"):
+        run(released, FolderSource(images), alone)

@@ -16,19 +16,9 @@ from defect_assets.store import Record, Store, open_store
 from defect_assets.store.collect import find_garbage
 from defect_assets.store.objects import write_tree
 from defect_assets.store.verify import verify
-from tests.conftest import deliver
 from tests.releases import bundle_files
 from tests.scoring.conftest import SEED
-from tests.small import cut, damage, ingest
-
-
-@pytest.fixture
-def snapshot(home: Home, released: Store) -> SnapshotSource:
-    deliver(home.inbox, "first", 1, 24)
-    ingest(home, released, "first")
-    cut(home, released)
-    digest = released.content("datasets/DS-1.0.0") or ""
-    return SnapshotSource(home.url, home.cache, "DS-1.0.0", digest)
+from tests.small import damage
 
 
 def made(store: Store, source: SnapshotSource) -> Predictions:

@@ -4,8 +4,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,19 +16,19 @@ from defect_assets.home import Home
 from defect_assets.inference.detector import Detector
 from defect_assets.inference.images import decode_image
 from defect_assets.scoring.released import as_served, chosen
-from defect_assets.scoring.score import OutputTaken, score
+from defect_assets.scoring.score import Outcome, OutputTaken, score
 from defect_assets.scoring.sources import BucketSource, FolderSource, NoSource, SnapshotSource
-from defect_assets.store import Store, digest_of
+from defect_assets.store import Store, digest_of, s3
 from defect_assets.store.objects import write_tree
-from tests.conftest import PROJECT, deliver
+from tests.conftest import PROJECT
 from tests.releases import bundle_files, publish_release
-from tests.scoring.conftest import BROKEN, IMAGES, SEED, assert_same, tables
+from tests.scoring.conftest import BROKEN, IMAGES, SEED, assert_same, fetch, tables, upload
 from tests.servers.s3 import S3Server
 
 SIZE = 8
 
 
-def score_folder(store: Store, images: Path, output: Path, **options: object) -> object:
+def score_folder(store: Store, images: Path, output: Path, **options: Any) -> Outcome:
     release = chosen(store, None)
     model = as_served(store, release)
     return score(release, model, FolderSource(images), str(output), shard_size=SIZE, **options)
@@ -143,43 +143,37 @@ def test_another_model_or_source_is_refused(released: Store, images: Path, tmp_p
 def test_a_bucket_gives_what_a_folder_gives(
     released: Store, images: Path, tmp_path: Path, moto: S3Server
 ) -> None:
-    access = moto.access()
-    prefix = moto.new_store()
-    bucket, _, folder = prefix.removeprefix("s3://").partition("/")
-    client = moto.client()
-    for path in images.rglob("*.*"):
-        key = f"{folder}/in/{path.relative_to(images).as_posix()}"
-        client.put_object(Bucket=bucket, Key=key, Body=path.read_bytes())
-    client.put_object(Bucket=bucket, Key=f"{folder}/input-of-another/a.png", Body=b"")
+    place = moto.new_store()
+    upload(images, moto, f"{place}/in")
+    upload(images / "broken", moto, f"{place}/in-another-folder")
     release = chosen(released, "v0.1.0")
-    source, out = BucketSource(f"{prefix}/in"), f"{prefix}/out"
+    source, out = BucketSource(f"{place}/in"), f"{place}/out"
     for found in (0, IMAGES + len(BROKEN)):
-        outcome = score(
-            release, as_served(released, release), source, out, access=access, shard_size=SIZE
-        )
+        model, access = as_served(released, release), moto.access()
+        outcome = score(release, model, source, out, access=access, shard_size=SIZE)
         assert outcome.found == found
-    for entry in client.list_objects_v2(Bucket=bucket, Prefix=f"{folder}/out/")["Contents"]:
-        path = tmp_path / "fetched" / entry["Key"].removeprefix(f"{folder}/out/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(client.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read())
     score_folder(released, images, tmp_path / "out")
-    assert_same(tmp_path / "fetched", tmp_path / "out")
+    assert_same(fetch(moto, out, tmp_path / "fetched"), tmp_path / "out")
 
 
-def test_a_snapshot_is_scored_by_its_samples(home: Home, released: Store, tmp_path: Path) -> None:
-    from tests.small import cut, ingest
+def test_a_bucket_is_listed_page_by_page(moto: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3, "PAGE", 3)
+    place = moto.new_store()
+    bucket, _, prefix = place.removeprefix("s3://").partition("/")
+    names = [f"{folder}/{n}.png" for folder in ("a", "b/c") for n in range(3)]
+    for count, name in enumerate(names, 1):
+        moto.client().put_object(Bucket=bucket, Key=f"{prefix}/{name}", Body=b"")
+        listed = [item.name for item in BucketSource(place).items(moto.access())]
+        assert listed == names[:count]
 
-    deliver(home.inbox, "first", 1, 4)
-    ingest(home, released, "first")
-    snapshot = cut(home, released)
-    assert snapshot is not None
-    digest = released.content("datasets/DS-1.0.0") or ""
-    source = SnapshotSource(home.url, home.cache, "DS-1.0.0", digest)
+
+def test_a_snapshot_is_scored_by_its_samples(
+    home: Home, released: Store, snapshot: SnapshotSource, tmp_path: Path
+) -> None:
     release = chosen(released, None)
-    model = as_served(released, release)
-    outcome = score(release, model, source, str(tmp_path / "out"))
-    assert outcome.images == snapshot.samples == 12
-    assert outcome.manifest.source == {"dataset": "DS-1.0.0", "snapshot": digest}
+    outcome = score(release, as_served(released, release), snapshot, str(tmp_path / "out"))
+    assert outcome.images == 72
+    assert outcome.manifest.source == {"dataset": "DS-1.0.0", "snapshot": snapshot.digest}
     rows = tables(tmp_path / "out")["images"]
     assert all(released.objects.get(image) for image in rows["sha256"])
     names = {p.stem for p in (home.inbox / "first" / "images").iterdir()}
@@ -220,7 +214,6 @@ def test_what_was_killed_goes_on_to_the_same_result(
     assert done.returncode == -signal.SIGKILL
     there = list((output / "images").iterdir())
     assert 1 <= len(there) < 5
-    time.sleep(0.01)
     outcome = score_folder(released, images, output)
     assert 0 < outcome.found < outcome.images
     assert_same(output, tmp_path / "whole")
