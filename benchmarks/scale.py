@@ -108,7 +108,7 @@ def spreading(images: int, model: Path | None, tiles: Path | None, work: Path) -
         found.append(_scored("threads here", model, tiles, work))
     for workers in (1, 2):
         where = f"Ray, {workers} worker{'s' if workers > 1 else ''}"
-        with ray_cluster(0, *[1] * workers, code=PROJECT) as cluster:
+        with ray_cluster(0, *[1] * workers) as cluster:
             os.environ.update(cluster.environment)
             import ray
 

@@ -16,9 +16,10 @@ import pytest
 from defect_assets.home import Home
 from defect_assets.store.verify import verify
 from tests.end_to_end.conftest import Checkout
+from tests.servers.hosts import HERE, Host, hosts
 from tests.servers.postgres import postgres_server
-from tests.servers.ray import Node, RayCluster, ray_cluster
-from tests.servers.s3 import S3Server, Unavailable
+from tests.servers.ray import Node, RayCluster
+from tests.servers.s3 import Unavailable, moto_server
 from tests.small import contents
 
 pytestmark = pytest.mark.slow
@@ -95,15 +96,29 @@ def database() -> Iterator[str]:
             pytest.skip(str(error))
 
 
+@pytest.fixture(scope="module")
+def network() -> Iterator[list[Host | None]]:
+    """Two hosts; where the machine allows none, this one is both."""
+    with ExitStack() as stack:
+        try:
+            yield [*stack.enter_context(hosts(2))]
+        except Unavailable:
+            yield [None, None]
+
+
 @pytest.fixture
-def plant(small: Checkout, moto: S3Server, database: str) -> Iterator[Plant]:
+def plant(small: Checkout, network: list[Host | None], database: str) -> Iterator[Plant]:
+    """A head that only coordinates, two workers with a processor each, a bucket, a database."""
     home = small.root / f"plant-{time.monotonic_ns()}"
     deliver(small, home)
-    url = moto.new_store()
-    with ray_cluster(0, 1, 1, code=small.root) as cluster:
+    here = HERE if network[0] else "127.0.0.1"
+    with moto_server(here) as bucket:
+        url = bucket.new_store()
+        own = bucket.environment() | {"OMP_WAIT_POLICY": "PASSIVE"}
+        cluster = RayCluster(code=small.root, host=here, variables=own)
         environment = {
             **small.environment,
-            **moto.environment(),
+            **own,
             **cluster.environment,
             "DEFECT_HOME": str(home),
             "DAGSTER_HOME": str(home / "dagster"),
@@ -111,7 +126,13 @@ def plant(small: Checkout, moto: S3Server, database: str) -> Iterator[Plant]:
             "DEFECT_STORE": url,
             "DEFECT_POSTGRES": database,
         }
-        yield Plant(small, cluster, environment, Home(home, url, moto.access()))
+        try:
+            cluster.start(0)
+            for host in network:
+                cluster.add_worker(on=host)
+            yield Plant(small, cluster, environment, Home(home, url, bucket.access()))
+        finally:
+            cluster.stop()
 
 
 def test_the_road_comes_to_the_same_digests_though_a_machine_is_lost(
