@@ -100,9 +100,10 @@ class Materializer:
         )
 
     def _hear(self, event: EventLogEntry) -> None:
-        # What an asset logs has no event of Dagster's own.
-        if event.dagster_event is None and event.user_message:
-            self.narrator.say(event.user_message)
+        # What an asset logs has no event of Dagster's own, nor has what Pipes log of themselves.
+        said = event.user_message if event.dagster_event is None else ""
+        if said and not said.startswith("[pipes]"):
+            self.narrator.say(said)
 
 
 def _why_failed(result: dg.ExecuteInProcessResult) -> str:
