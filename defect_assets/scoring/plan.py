@@ -85,6 +85,10 @@ class WrittenPlan:
     images: int
     size: int
 
+    def __post_init__(self) -> None:
+        if PAGE % self.size:
+            raise ValueError(f"shards of {self.size} images do not divide a page of {PAGE}")
+
     def items(self, shard: int, access: S3Access | None = None) -> list[Item]:
         start = shard * self.size
         page = _page(self.url, start // PAGE, access)
