@@ -172,11 +172,19 @@ def dev(
         home.prepare()
         if not (home.dagster / "history").exists():
             # The UI's processes would all make the database at once, and break it.
-            with home.at_work(), open_instance(home):
-                pass
+            _make_instance(home)
     os.chdir(PROJECT)  # where dg looks for the project
     console.print(f"Dagster's UI comes up at http://localhost:{port}")
     _become([_tool("dg"), "dev", "--port", str(port)], home)
+
+
+@app.command()
+def prepare() -> None:
+    """Make the home, and Dagster's database: once before servers of a deployment start."""
+    from defect_assets.home import default_home
+
+    with errors():
+        _make_instance(default_home())
 
 
 @app.command()
@@ -250,6 +258,11 @@ def env() -> None:
 
     for name, value in default_home().environment().items():
         print(f"export {name}={shlex.quote(value)}")
+
+
+def _make_instance(home: Home) -> None:
+    with home.at_work(), open_instance(home):
+        pass
 
 
 def _free_port(first: int) -> int:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from defect_assets.cluster.connection import ADDRESS, DEPLOY, on_ray
 from defect_assets.dataset.bucket_inbox import BucketInbox, open_bucket_inbox
 from defect_assets.dataset.description import (
     DatasetDescription,
@@ -15,6 +16,7 @@ from defect_assets.dataset.description import (
 )
 from defect_assets.errors import UserError
 from defect_assets.settings import SettingsError, read_settings
+from defect_assets.spreading import Spread
 from defect_assets.store import S3Access, Store, open_store
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -141,6 +143,17 @@ class Home:
         """Open the home's store; of one in a bucket, what was read is kept in ``cache``."""
         return open_store(self.url, self.access, self.cache if cached else None)
 
+    def spread(self, here: Spread, gpus: float = 0) -> Spread:
+        """Return what divides work: the cluster where there is one, or else ``here``.
+
+        Of how much of a GPU a task has use, ``gpus`` says.
+        """
+        if not on_ray():
+            return here
+        from defect_assets.cluster.spreading import OnRay
+
+        return OnRay(self.access.environment() if self.access else {}, gpus)
+
     def description(self) -> DatasetDescription:
         """Read the dataset's description.
 
@@ -184,14 +197,22 @@ class Home:
             )
 
     def prepare(self) -> None:
-        """Make the folders that Dagster and BentoML want to find, and Dagster's configuration."""
+        """Make the folders that Dagster and BentoML want to find, and Dagster's configuration.
+
+        Raises
+        ------
+        NoCluster
+            If the deployment is unknown, or is Ray, which is not installed.
+        """
         for folder in (self.inbox, self.dagster, self.bentoml, self.reports):
             folder.mkdir(parents=True, exist_ok=True)
         database = _postgres()
         os.environ.update(database)  # this process may open the instance next
-        names = ["dagster.yaml", *(["dagster-postgres.yaml"] if database else [])]
-        text = "".join((CONFIGS / name).read_text() for name in names)
-        (self.dagster / "dagster.yaml").write_text(text)
+        names = ["", "ray/" if on_ray() else "local/", *(["postgres/"] if database else [])]
+        text = "".join((CONFIGS / "deploy" / f"{name}dagster.yaml").read_text() for name in names)
+        written = self.dagster / "dagster.yaml"
+        if not written.exists() or written.read_text() != text:  # others may be reading it
+            written.write_text(text)
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -230,6 +251,7 @@ class Home:
             **_postgres(),
             **({"DEFECT_STORE": self.store_url} if self.store_url else {}),
             **({"DEFECT_INBOX": self.inbox_url} if self.inbox_url else {}),
+            **{name: os.environ[name] for name in (DEPLOY, ADDRESS) if os.environ.get(name)},
         }
 
 

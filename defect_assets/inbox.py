@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from defect_assets.dataset.batch import REF, Batch, read_batch
 from defect_assets.dataset.delivery import COMPLETE, DeliveryRefused, check_name
 from defect_assets.home import Home, HomeError
+from defect_assets.spreading import in_threads
 from defect_assets.store import Digest, Store
 
 REASONS = "reasons.json"
@@ -179,7 +180,7 @@ def take_in(
         raise HomeError(f"the delivery {name} is not complete yet: it has no {COMPLETE}")
     files = _settled_fingerprint(folder)
     try:
-        batch = ingest(store, folder, home.description(), progress)
+        batch = ingest(store, folder, home.description(), progress, home.spread(in_threads))
     except DeliveryRefused as refusal:
         if known:  # what came of it stands, so that it is no delivery to be mended
             raise

@@ -29,6 +29,14 @@ def experiment_key(dataset: str, config: str) -> dg.MultiPartitionKey:
     return dg.MultiPartitionKey({"config": config, "dataset": dataset})
 
 
+def dagster_key(axis: Axis, partition: str) -> str:
+    """Return a partition as Dagster wants it."""
+    if axis is not Axis.EXPERIMENT:
+        return partition
+    config, dataset = partition.split("|")
+    return experiment_key(dataset, config)
+
+
 def register(instance: dg.DagsterInstance, axis: Axis, keys: Iterable[str]) -> None:
     """Make partitions known to Dagster; those of configurations are, by their files."""
     if axis not in _DYNAMIC:

@@ -25,10 +25,18 @@ class HomeResource(dg.ConfigurableResource):
     """How a bucket is reached; what is left out comes from the usual AWS environment."""
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        """Note who works on the run, and end those of the dead, before it waits for their place."""
-        if context.instance and context.run:
+        """Note who works on the run, and end those of the dead, before it waits for their place.
+
+        A sensor's tick, which has no run, ends them, too: after a power failure nobody else comes,
+        and what they were to make would be under way for good.
+        """
+        if context.instance is None:
+            return
+        if context.run:
             sign(context.instance, context.run)
-            bury(context.instance)
+        # No code server launched a command's own run, and the command walks the rest of the road.
+        by_command = context.run is not None and context.run.remote_job_origin is None
+        bury(context.instance, retried=not by_command)
 
     def open(self) -> Home:
         """Return the home."""

@@ -5,10 +5,12 @@ too. Its run would be shown as running for good, and would keep its place in a p
 """
 
 import time
+from math import inf
 
 import dagster as dg
 
-from defect_assets.store.leases import may_live, signature, who
+from defect_assets.cluster.connection import on_ray
+from defect_assets.store.leases import VALID, may_live, signature, who
 
 WORKER = "defect-assets/worker"
 """The tag that tells the process: host, boot, pid, start."""
@@ -27,10 +29,16 @@ def sign(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
     instance.add_run_tags(run.run_id, {WORKER: signature().decode()})
 
 
-def bury(instance: dg.DagsterInstance) -> list[str]:
+def bury(instance: dg.DagsterInstance, retried: bool) -> list[str]:
     """Tell Dagster that the runs of dead processes failed, and free their places in pools.
 
-    Dagster's daemon does not start them again: who finds them dead is about to do the work.
+    Parameters
+    ----------
+    instance
+        Dagster's instance.
+    retried
+        Whether Dagster's daemon may begin them again, as often as its instance and their tags say;
+        not where who finds them dead is about to do the work.
 
     Returns
     -------
@@ -43,9 +51,12 @@ def bury(instance: dg.DagsterInstance) -> list[str]:
         if STEPS_APART in run.tags:
             continue
         mark = run.tags.get(WORKER, "").encode()
+        # The daemon asks Ray of a job, wherever it is, however long it takes.
+        watched = run.remote_job_origin is not None and on_ray()
         seconds = time.time() - (record.start_time or time.time())
-        if (not may_live(mark)) if mark else seconds > UNSIGNED:
-            instance.add_run_tags(run.run_id, {"dagster/max_retries": "0"})
+        if (not may_live(mark, inf if watched else VALID)) if mark else seconds > UNSIGNED:
+            if not retried:
+                instance.add_run_tags(run.run_id, {"dagster/max_retries": "0"})
             instance.report_run_failed(run, f"{who(mark)} was killed while it worked on this run")
             buried.append(run.run_id)
     _free_places(instance)

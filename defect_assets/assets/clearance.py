@@ -16,7 +16,7 @@ from defect_assets.registry.preflight import Finding, preflight, refusal
 from defect_assets.store.reservations import Reservation, ReservationLost, Reserved, reserve
 
 GPU = "gpu"
-"""Dagster's pool of those who train; configs/dagster.yaml lets one of them in at a time."""
+"""Dagster's pool of those who train; configs/deploy/ says how many at a time."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from defect_assets.partitions import configs
 from defect_assets.registry.configs import digest_of_config, values_of
 from defect_assets.registry.environment import (
     current_environment,
-    digest_of_environment,
     drift,
     record_environment,
 )
@@ -17,11 +16,6 @@ from defect_assets.resources import HomeResource
 from defect_assets.settings import SettingsError, read_settings
 from defect_assets.store import Digest
 from defect_assets.training.config import TrainingConfig
-
-
-def environment_digest() -> Digest:
-    """Return the data version that ``python_environment`` has now."""
-    return digest_of_environment(LOCK)
 
 
 def config_digest(config: str) -> Digest:

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from defect_assets.assets.comparing import compared
 from defect_assets.assets.conditions import follows
 from defect_assets.assets.dataset import dataset_split
 from defect_assets.assets.environment import python_environment, training_config
+from defect_assets.assets.gpus import asks_for, gpus_of
 from defect_assets.assets.publishing import (
     OWNERS,
     environment_of,
@@ -24,15 +26,18 @@ from defect_assets.assets.publishing import (
     rounded,
 )
 from defect_assets.assets.training_process import train_apart
+from defect_assets.cluster.connection import on_ray
 from defect_assets.dataset.snapshot import Snapshot, read_snapshot
-from defect_assets.dataset.split import PARTS, Split, read_part, read_split
+from defect_assets.dataset.split import PARTS, Split, part_of, read_part, read_split
 from defect_assets.dataset.split import REF as SPLITS
+from defect_assets.errors import UserError
 from defect_assets.evaluation.report import PAGE, Report
 from defect_assets.home import Home
 from defect_assets.partitions import experiment_of, experiments
 from defect_assets.registry.pinning import mark, why_unpinned
 from defect_assets.registry.stages import STAGES
 from defect_assets.resources import HomeResource
+from defect_assets.spreading import one_by_one
 from defect_assets.store import Digest, Store, canonical_json, digest_of
 from defect_assets.store.objects import write_tree
 from defect_assets.training.config import TrainingConfig
@@ -41,6 +46,7 @@ if TYPE_CHECKING:
     from defect_assets.evaluation.latency import Latency
     from defect_assets.training.hardware import Hardware
     from defect_assets.training.loop import Point
+    from defect_assets.training.task import News, Outcome, TrainingTask
 
 
 class TrainingRun(dg.Config):
@@ -78,6 +84,7 @@ TRAINING_CODE = STAGES["trained_model"].code_version
     deps=[dataset_split, training_config, python_environment],
     code_version=TRAINING_CODE,
     pool=GPU,
+    op_tags=asks_for(1),
 )
 def trained_model(
     context: dg.AssetExecutionContext, home: HomeResource, config: TrainingRun
@@ -137,7 +144,7 @@ def _train(
             )
 
     context.log.info(f"training on {sum(split.counts['train'].values())} images")
-    model = train_apart(context, task, place.access, report)
+    model = _trained(context, place, task, report)
     record = record_of(
         context,
         model.bundle,
@@ -158,6 +165,25 @@ def _train(
     )
 
 
+def _trained(
+    context: dg.AssetExecutionContext,
+    place: Home,
+    task: "TrainingTask",
+    hear: Callable[["News"], None],
+) -> "Outcome":
+    """Train in a process of its own, or on the cluster."""
+    if not on_ray():
+        return train_apart(context, task, place.access, hear)
+    from defect_assets.cluster.training import train_on_ray
+
+    try:
+        return train_on_ray(
+            task, place.access.environment() if place.access else {}, hear, gpus_of(context)
+        )
+    except UserError as error:
+        raise refuse(error) from error
+
+
 OBSERVED = 4
 """Every so many looks at the validation split, the UI is shown curves and predictions."""
 
@@ -169,6 +195,7 @@ OBSERVED = 4
     partitions_def=experiments,
     deps=[trained_model, dataset_split, python_environment],
     automation_condition=follows("trained_model"),
+    op_tags=asks_for(0.5),
     code_version=STAGES["evaluation_report"].code_version,
 )
 def evaluation_report(
@@ -176,12 +203,12 @@ def evaluation_report(
 ) -> dg.MaterializeResult:
     """How good a model is on parts it has never seen: scores, where it fails, a page."""
     from defect_assets.evaluation.drawing import preview
-    from defect_assets.evaluation.evaluate import evaluate
+    from defect_assets.evaluation.evaluate import count
     from defect_assets.evaluation.latency import IMAGES, measure_latency
+    from defect_assets.evaluation.looking import look_at
     from defect_assets.evaluation.page import render_page
     from defect_assets.evaluation.reporting import make_report, report_files
-    from defect_assets.inference.bundle import HISTORY
-    from defect_assets.inference.detector import Detector
+    from defect_assets.inference.bundle import HISTORY, read_spec
     from defect_assets.registry.exporting import export_runtimes
 
     place = home.open()
@@ -201,12 +228,14 @@ def evaluation_report(
     with tempfile.TemporaryDirectory() as unpacked:
         folder = Path(unpacked)
         write_tree(files, folder)
-        detector = Detector.load(folder)
+        spec, description = read_spec(folder), snapshot.description
         context.log.info("looking at the test split")
-        evaluation = evaluate(detector, read_part(store, split, "test"), snapshot.description)
+        spread = place.spread(one_by_one, gpus_of(context))
+        looked_at = look_at(store, bundle, part_of(store, split, "test"), description, spread)
+        evaluation = count(looked_at, spec, description)
         context.log.info("resampling its parts")
-        report = make_report(dataset, config_id, bundle, split_digest, detector.spec, evaluation)
-        shown = (report, evaluation, json.loads(files[HISTORY]), snapshot.description)
+        report = make_report(dataset, config_id, bundle, split_digest, spec, evaluation)
+        shown = (report, evaluation, json.loads(files[HISTORY]), description)
         pages = report_files(*shown)
         context.log.info("timing the model in each runtime")
         seen = list(islice(read_part(store, split, "test"), IMAGES))
@@ -231,7 +260,7 @@ def evaluation_report(
     metadata["latency"] = _latency_table(latencies)
     for gallery in evaluation.galleries[:2]:  # what a model gets wrong, of either kind
         if gallery.entries:
-            sheet = preview(gallery.entries[0].picture, snapshot.description.palette)
+            sheet = preview(gallery.entries[0].picture, description.palette)
             metadata[gallery.title.lower()] = picture(sheet, "image, truth, prediction")
     return result_of(record, metadata)
 

@@ -14,11 +14,10 @@ from defect_assets.assets.publishing import (
     environment_of,
     picture,
     record_of,
-    ref_of,
     refuse,
     result_of,
 )
-from defect_assets.dataset.batch import Batch, named_batches, read_batch
+from defect_assets.dataset.batch import Batch, name_batch, named_batches, read_batch
 from defect_assets.dataset.delivery import DeliveryRefused
 from defect_assets.dataset.description import DatasetDescription
 from defect_assets.dataset.images import read_images
@@ -80,7 +79,7 @@ def raw_images(
     except (HomeError, SettingsError) as error:
         raise refuse(error) from error
     record = record_of(context, digest, parents=environment_of(store))
-    store.publish_once(ref_of(record), record)
+    name_batch(store, name, record)
     table = store.objects.get_table(batch.rows)
     sizes = [pc.sum(table[name]).as_py() or 0 for name in ("image_bytes", "mask_bytes")]
     told: dict[str, object] = {}

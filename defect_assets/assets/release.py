@@ -71,7 +71,12 @@ def model_release(
     release_id = context.partition_key
     release = registry.find_release(store, release_id)
     if release is None:
-        release, details = _release(store, release_id, config)
+        try:
+            release, details = _release(store, release_id, config)
+        except dg.Failure:  # then there is no such release, and its number stays free
+            assert releases.name is not None
+            context.instance.delete_dynamic_partition(releases.name, release_id)
+            raise
         digest = store.objects.put_json(release.model_dump(mode="json"))
     else:
         record = store.record(f"{registry.REF}{release_id}")

@@ -1,7 +1,7 @@
 """The sensor that evaluates the assets' automation conditions.
 
 What it asked for and what died is begun again by Dagster itself, as often as its instance says
-(``run_retries`` in ``configs/dagster.yaml``): a condition cannot count.
+(``run_retries`` in ``configs/deploy/dagster.yaml``): a condition cannot count.
 """
 
 import dagster as dg

@@ -32,17 +32,14 @@ def enough_is_new(
             return dg.SkipReason(reason)
         if busy := under_way(context.instance, "raw_images"):
             return dg.SkipReason(f"{len(busy)} deliveries are being taken in; they belong to it")
-        change = next_cut(context.instance, place, store)
+        asked = _asked(context.instance, place, store, policy.attempts)
     except UserError as error:
         return dg.SkipReason(str(error))
-    if change is None:
-        return dg.SkipReason("nothing is pending")
-    asked, told = requests_for(context.instance, [change], policy.attempts)
-    if not asked:
-        return dg.SkipReason("; ".join(told))
+    if isinstance(asked, dg.SkipReason):
+        return asked
     return dg.SensorResult(
         run_requests=asked,
-        dynamic_partitions_requests=[datasets.build_add_request([change.partition])],
+        dynamic_partitions_requests=[datasets.build_add_request(_versions(asked))],
     )
 
 
@@ -59,16 +56,13 @@ def nightly_cut(
     place = home.open()
     try:
         policy = read_policy()
-        change = next_cut(context.instance, place, place.store())
+        asked = _asked(context.instance, place, place.store(), policy.attempts)
     except UserError as error:
         return dg.SkipReason(str(error))
-    if change is None:
-        return dg.SkipReason("nothing is pending")
-    asked, told = requests_for(context.instance, [change], policy.attempts)
-    if not asked:
-        return dg.SkipReason("; ".join(told))
+    if isinstance(asked, dg.SkipReason):
+        return asked
     assert datasets.name is not None
-    context.instance.add_dynamic_partitions(datasets.name, [change.partition])
+    context.instance.add_dynamic_partitions(datasets.name, _versions(asked))
     return asked
 
 
@@ -92,6 +86,21 @@ def next_cut(instance: dg.DagsterInstance, home: Home, store: Store) -> Change |
         return None
     of = [[pin.digest for pin in waiting.batches], description.model_dump(mode="json")]
     return Change("dataset_manifest", str(waiting.version), digest_of(canonical_json(of)))
+
+
+def _asked(
+    instance: dg.DagsterInstance, home: Home, store: Store, attempts: int
+) -> list[dg.RunRequest] | dg.SkipReason:
+    """Return the request for the next snapshot, or why there is none."""
+    change = next_cut(instance, home, store)
+    if change is None:
+        return dg.SkipReason("nothing is pending")
+    asked, told = requests_for(instance, [change], attempts)
+    return asked or dg.SkipReason("; ".join(told))
+
+
+def _versions(asked: list[dg.RunRequest]) -> list[str]:
+    return [str(request.partition_key) for request in asked]
 
 
 def _too_little(store: Store, policy: Cut) -> str:

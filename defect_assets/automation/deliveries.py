@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from defect_assets.assets.environment import environment_digest, python_environment
+from defect_assets.assets.environment import python_environment
 from defect_assets.assets.raw_images import raw_images
 from defect_assets.automation.changes import (
     Change,
@@ -18,7 +18,7 @@ from defect_assets.automation.changes import (
 from defect_assets.automation.policy import Deliveries, read_policy
 from defect_assets.dataset.delivery import check_name
 from defect_assets.errors import UserError
-from defect_assets.home import Home
+from defect_assets.home import LOCK, Home
 from defect_assets.inbox import (
     declare_complete,
     delivered,
@@ -29,6 +29,7 @@ from defect_assets.inbox import (
     taken_in,
 )
 from defect_assets.partitions import batches
+from defect_assets.registry.environment import digest_of_environment
 from defect_assets.resources import HomeResource
 from defect_assets.settings import SettingsError
 from defect_assets.store import Store
@@ -60,7 +61,7 @@ def new_images(
         place.description()
         store = place.store()
         # What is taken in says in which environment: so that goes first.
-        environment = environment_digest()
+        environment = digest_of_environment(LOCK)
         if version_in_dagster(context.instance, "python_environment") != environment:
             digest = replacing(store, "environment", environment)
             asked, told = requests_for(

@@ -10,9 +10,9 @@ from dagster._core.events.log import EventLogEntry
 from dagster_shared.error import SerializableErrorInfo
 
 from defect_assets.automation.road import Blocked
-from defect_assets.partitions import experiment_key, register
+from defect_assets.partitions import dagster_key, register
 from defect_assets.registry.freshness import Verdict
-from defect_assets.registry.stages import STAGES, Axis
+from defect_assets.registry.stages import STAGES
 from defect_assets.store import Record
 
 
@@ -51,9 +51,7 @@ class Materializer:
         stage, partition = STAGES[verdict.stage], verdict.partition
         if partition is not None:
             register(self.instance, stage.axis, [partition])
-        if partition is not None and stage.axis is Axis.EXPERIMENT:
-            config, dataset = partition.split("|")
-            partition = experiment_key(dataset, config)
+            partition = dagster_key(stage.axis, partition)
         run_id = str(uuid.uuid4())
         self.instance.add_event_listener(run_id, self._hear)
         self.narrator.start(stage.name, partition, str(verdict))
@@ -102,9 +100,10 @@ class Materializer:
         )
 
     def _hear(self, event: EventLogEntry) -> None:
-        # What an asset logs has no event of Dagster's own.
-        if event.dagster_event is None and event.user_message:
-            self.narrator.say(event.user_message)
+        # What an asset logs has no event of Dagster's own, nor has what Pipes log of themselves.
+        said = event.user_message if event.dagster_event is None else ""
+        if said and not said.startswith("[pipes]"):
+            self.narrator.say(said)
 
 
 def _why_failed(result: dg.ExecuteInProcessResult) -> str:

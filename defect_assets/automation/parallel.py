@@ -7,18 +7,20 @@ hundreds that are small. Here the processes of one run share what they import.
 from collections.abc import Iterator
 
 import dagster as dg
+import yaml
 
 from defect_assets.assets.publishing import refuse
 from defect_assets.automation.telling import tell
+from defect_assets.cluster.connection import on_ray
 from defect_assets.dataset.delivery import DeliveryRefused
-from defect_assets.home import LOCK, HomeError
+from defect_assets.home import CONFIGS, LOCK, HomeError
 from defect_assets.inbox import State, arrivals, take_in
 from defect_assets.registry.provenance import publish_batch
 from defect_assets.resources import HomeResource
 from defect_assets.run_workers import STEPS_APART
 
 PROCESSES = 4
-"""That work at the same time."""
+"""That work at the same time on one machine, and portions by default."""
 
 
 class Waiting(dg.Config):
@@ -80,13 +82,22 @@ def tell_of_batches(
         raise refuse("\n".join(why))
 
 
+def _executor() -> dg.ExecutorDefinition:
+    """Return what gives each portion a process: of this machine, or a job of the Ray cluster."""
+    if not on_ray():
+        forkserver = {"forkserver": {"preload_modules": [__name__]}}
+        return dg.multiprocess_executor.configured(
+            {"max_concurrent": PROCESSES, "start_method": forkserver}
+        )
+    from dagster_ray import ray_executor
+
+    # A portion spreads its work as a run does, so it asks for what a run asks for.
+    instance = yaml.safe_load((CONFIGS / "deploy" / "ray" / "dagster.yaml").read_text())
+    return ray_executor.configured({"ray": instance["run_launcher"]["config"]["ray"]})
+
+
 @dg.job(
-    executor_def=dg.multiprocess_executor.configured(
-        {
-            "max_concurrent": PROCESSES,
-            "start_method": {"forkserver": {"preload_modules": [__name__]}},
-        }
-    ),
+    executor_def=_executor(),
     tags={STEPS_APART: "yes", "dagster/max_runtime": str(24 * 3600)},
 )
 def batches_in_parallel() -> None:

@@ -29,7 +29,7 @@ from defect_assets.registry.release.releases import Release, find_release, relea
 from defect_assets.registry.release.releasing import GatesFailed, propose
 from defect_assets.registry.stages import STAGES, published_as
 from defect_assets.settings import SettingsError, read_settings
-from defect_assets.store import Record, canonical_json, digest_of
+from defect_assets.store import Record
 from defect_assets.training.config import TrainingConfig
 
 NEXT = "the next version"
@@ -170,9 +170,9 @@ class Road:
         Blocked
             If some are refused, after the others were taken in.
         """
-        environment = current_environment(LOCK).model_dump(mode="json")
-        digest = digest_of(canonical_json(environment))
-        self.outlook.expect("environment", digest, environment)
+        environment = current_environment(LOCK)
+        values = environment.model_dump(mode="json")
+        self.outlook.expect("environment", environment.digest, values)
         self._refresh("python_environment", None)
         if not self.scope.covers("raw_images"):
             return

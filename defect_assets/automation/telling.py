@@ -17,7 +17,7 @@ from dagster._core.definitions.data_version import (
 )
 
 from defect_assets.home import Home
-from defect_assets.partitions import configs, experiment_key, register
+from defect_assets.partitions import configs, dagster_key, register
 from defect_assets.registry.stages import STAGES, Axis, Stage
 from defect_assets.store import Digest, Record, Store, canonical_json, digest_of
 
@@ -62,7 +62,7 @@ def tell(instance: dg.DagsterInstance, home: Home) -> int:
             instance.report_runless_asset_event(
                 dg.AssetMaterialization(
                     stage.name,
-                    partition=_key(stage, partition),
+                    partition=None if partition is None else dagster_key(stage.axis, partition),
                     tags={**tags, **pointers},
                     metadata={
                         "digest": record.content,
@@ -162,13 +162,6 @@ def _said(instance: dg.DagsterInstance, stage: Stage, ids: Ids) -> dict[str | No
         for record in records
         if (made := record.asset_materialization)
     }
-
-
-def _key(stage: Stage, partition: str | None) -> str | None:
-    if partition is None or stage.axis is not Axis.EXPERIMENT:
-        return partition
-    config, dataset = partition.split("|")
-    return experiment_key(dataset, config)
 
 
 def _generation(store: Store, stage: Stage) -> Digest:

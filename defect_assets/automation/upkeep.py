@@ -14,6 +14,7 @@ from defect_assets.registry.code import code_version, commit
 from defect_assets.registry.reevaluation import REF as REEVALUATIONS
 from defect_assets.registry.reevaluation import reevaluate
 from defect_assets.resources import HomeResource
+from defect_assets.spreading import in_threads
 from defect_assets.store import Record
 from defect_assets.store.collect import find_garbage
 from defect_assets.store.verify import Portion, verify
@@ -30,8 +31,10 @@ class Share(dg.Config):
 @dg.op
 def verify_portion(context: dg.OpExecutionContext, home: HomeResource, config: Share) -> None:
     """Read a portion of the store, and look whether all that names lead to is there."""
-    store = home.open().store(cached=False)
-    found = verify(store, portion=Portion(config.number, config.of))
+    place = home.open()
+    store = place.store(cached=False)
+    portion = Portion(config.number, config.of)
+    found = verify(store, portion=portion, spread=place.spread(in_threads))
     context.add_output_metadata(
         {"keys": found.keys, "bytes": found.bytes, "damages": len(found.damages)}
     )

@@ -22,8 +22,11 @@ def bento_answers(
     store = place.store()
     name = release_of(context, store)
     release = find_release(store, name) if name else None
-    if release is None or not bento_folder(place.bentoml, release).is_dir():
-        return dg.AssetCheckResult(passed=True)
+    if release is None:
+        return dg.AssetCheckResult(passed=True, description="nothing is released yet")
+    if not bento_folder(place.bentoml, release).is_dir():
+        missing = f"the bento of {release.id} is not in {place.bentoml}: materialize defect_bento"
+        return dg.AssetCheckResult(passed=False, description=missing)
     split = read_split(store, read_report(store, release.report).split)
     image = next(iter(read_part(store, split, "test", of_each_class=1)))
     answer = ask_bento(place.bentoml, release, encode_png(image.image))

@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import os
+import socket
 
 from defect_assets.errors import UserError
 
@@ -46,15 +47,15 @@ def connect() -> None:
 
     if ray.is_initialized():
         return
+    address = os.environ.get(ADDRESS) or "auto"
     try:
-        ray.init(
-            address=os.environ.get(ADDRESS) or "auto",
-            logging_level=logging.WARNING,
-            log_to_driver=False,
-        )
-    except ConnectionError as error:
-        where = os.environ.get(ADDRESS) or "on this machine"
+        if address != "auto":  # Ray itself would wait for minutes
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port)), timeout=10).close()
+        ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
+    except (OSError, ValueError) as error:
+        where = "on this machine" if address == "auto" else f"at {address}"
         raise NoCluster(
             f"there is no Ray cluster {where}: start one with ray start --head, or name another "
-            f"in {ADDRESS} ({error})"
+            f"in {ADDRESS}, such as head:6379 ({error})"
         ) from error

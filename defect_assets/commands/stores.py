@@ -38,14 +38,16 @@ def verify(
 ) -> None:
     """Hash what the store holds, and name what is damaged and the versions that it touches."""
     from defect_assets.home import default_home
+    from defect_assets.spreading import in_threads
     from defect_assets.store.verify import repair
     from defect_assets.store.verify import verify as check
 
     with errors():
-        store = default_home().store(cached=False)
+        home = default_home()
+        store = home.store(cached=False)
         seed = 0 if share == 1 else int.from_bytes(os.urandom(4))
         with bar("verifying", unit="bytes") as progress:
-            found = check(store, share, seed, progress)
+            found = check(store, share, seed, progress, spread=home.spread(in_threads))
         source = _existing(repair_from) if repair_from else None
         mended = [source is not None and repair(store, source, d) for d in found.damages]
         if any(mended):

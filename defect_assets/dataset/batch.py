@@ -1,8 +1,10 @@
 """A batch: one delivery, taken into the store for good."""
 
+from datetime import timedelta
+
 from pydantic import BaseModel, ConfigDict, Field
 
-from defect_assets.store import Digest, Store
+from defect_assets.store import Digest, Record, Store
 
 REF = "batches/"
 
@@ -38,6 +40,29 @@ def read_batch(store: Store, digest: Digest) -> Batch:
 
 def named_batches(store: Store) -> list[tuple[str, Digest]]:
     """Return the id and digest of every batch, in the order in which they were taken in."""
-    records = [(name, store.record(name)) for name in store.refs.names(REF)]
-    named = [(record.created_at, name, record.content) for name, record in records if record]
-    return [(name.removeprefix(REF), content) for _, name, content in sorted(named)]
+    return [(name, record.content) for name, record in _records(store)]
+
+
+def name_batch(store: Store, name: str, record: Record) -> None:
+    """Name a batch, for good, as the newest one.
+
+    Its record's time orders it, and later batches override earlier ones. Where the clock was set
+    back the time is just after the newest one's, as in a hybrid logical clock.
+
+    Raises
+    ------
+    RefConflict
+        If the name stands for another one already.
+    """
+    for _, newest in _records(store)[-1:]:
+        if newest.created_at >= record.created_at:
+            after = newest.created_at + timedelta(microseconds=1)
+            record = record.model_copy(update={"created_at": after})
+    store.publish_once(f"{REF}{name}", record)
+
+
+def _records(store: Store) -> list[tuple[str, Record]]:
+    """Return the name and record of every batch, the oldest first."""
+    found = [(name.removeprefix(REF), store.record(name)) for name in store.refs.names(REF)]
+    known = [(name, record) for name, record in found if record]
+    return sorted(known, key=lambda batch: (batch[1].created_at, batch[0]))

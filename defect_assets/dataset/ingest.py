@@ -21,6 +21,7 @@ from defect_assets.dataset.description import DatasetDescription
 from defect_assets.dataset.grouping import GroupRules, groups_by_name
 from defect_assets.dataset.inspection import Sample, inspect
 from defect_assets.dataset.samples import ROWS, latest_rows
+from defect_assets.spreading import Spread, in_threads
 from defect_assets.store import Digest, Store
 from defect_assets.store.columns import column, table_of
 
@@ -30,6 +31,7 @@ def ingest(
     folder: Path,
     description: DatasetDescription,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    spread: Spread = in_threads,
 ) -> Batch:
     """Check a delivery and put its images, masks and table into the store.
 
@@ -50,6 +52,8 @@ def ingest(
         What its images may show and how its masks are read.
     progress
         Is told how many samples were looked at, of how many.
+    spread
+        Divides the looking.
 
     Raises
     ------
@@ -58,7 +62,7 @@ def ingest(
     """
     while True:
         before = named_batches(store)
-        batch = _ingest(store, folder, description, progress)
+        batch = _ingest(store, folder, description, progress, spread)
         # What others took in meanwhile may say something of the same samples.
         if named_batches(store) == before:
             return batch
@@ -69,6 +73,7 @@ def _ingest(
     folder: Path,
     description: DatasetDescription,
     progress: Callable[[int, int], None],
+    spread: Spread,
 ) -> Batch:
     listing = list_delivery(folder)
     known = _known_samples(store, listing)
@@ -78,7 +83,7 @@ def _ingest(
     rows: list[dict[str, Any]] = []
     done, total = 0, len(listing.samples)
     with store.objects.packing() as packer:
-        for inspected in inspect(listing, description, known):
+        for inspected in inspect(listing, description, known, spread):
             for one in inspected:
                 if isinstance(one.result, Problem):
                     problems.append(one.result)

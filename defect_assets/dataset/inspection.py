@@ -1,13 +1,11 @@
 """Looking into a delivery's files: every image and every mask is decoded before any is taken."""
 
-import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from defect_assets.dataset.delivery import (
     SAMPLES,
@@ -20,10 +18,8 @@ from defect_assets.dataset.delivery import (
 from defect_assets.dataset.description import DatasetDescription
 from defect_assets.dataset.masks import decode_mask
 from defect_assets.inference.images import ImageError, decode_image
+from defect_assets.spreading import Spread, in_threads
 from defect_assets.store import Digest, digest_of
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 CHUNK = 256
 """Samples that are inspected by one task."""
@@ -92,7 +88,7 @@ def read_delivery(folder: Path, description: DatasetDescription) -> Delivery:
 
 
 def inspect(
-    listing: Listing, description: DatasetDescription, known: Known
+    listing: Listing, description: DatasetDescription, known: Known, spread: Spread = in_threads
 ) -> Iterator[list[Inspected]]:
     """Read and check the files of a delivery; yield them sample by sample, some at a time.
 
@@ -104,25 +100,18 @@ def inspect(
         What its images may show and how its masks are read.
     known
         What is known of its samples already.
+    spread
+        Divides the work.
     """
     samples = listing.samples
     chunks = [samples[start : start + CHUNK] for start in range(0, len(samples), CHUNK)]
-
-    def look(chunk: list[str]) -> list[Inspected]:
-        return [_inspect(sample, listing, description, known.get(sample)) for sample in chunk]
-
-    return _in_order(look, chunks)
+    return spread(partial(_inspect_some, listing, description, known), chunks)
 
 
-def _in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Yield a function's results in the order of the items, computed a few ahead in threads."""
-    rest = iter(items)
-    workers = os.cpu_count() or 1
-    with ThreadPoolExecutor(workers) as pool:
-        ahead: list[Future[Result]] = [pool.submit(function, i) for i in islice(rest, workers + 1)]
-        while ahead:
-            yield ahead.pop(0).result()
-            ahead += [pool.submit(function, item) for item in islice(rest, 1)]
+def _inspect_some(
+    listing: Listing, description: DatasetDescription, known: Known, samples: list[str]
+) -> list[Inspected]:
+    return [_inspect(sample, listing, description, known.get(sample)) for sample in samples]
 
 
 def _inspect(

@@ -143,16 +143,21 @@ def read_part(
     UnknownFold
         If the split does not have this fold.
     """
+    wanted = part_of(store, split, part, fold)
+    if of_each_class is not None:
+        wanted = wanted.take(_spread(wanted["class"].to_pylist(), of_each_class))
+    return read_images(store, wanted, read_snapshot(store, split.snapshot).description)
+
+
+def part_of(store: Store, split: Split, part: Part, fold: int | None = None) -> pa.Table:
+    """Return the samples of one part of a split; see `read_part`, which reads them."""
     name = split.division(fold)
     snapshot = read_snapshot(store, split.snapshot)
     rows = store.objects.get_table(split.rows, ["sample", "group", name])
     samples = samples_of(store, snapshot.batches, (*ROWS.names[:-1], "batch"))
     # Both are sorted by sample. What is one group for the split is one part for whoever measures.
     samples = samples.set_column(samples.column_names.index("group"), "group", rows["group"])
-    wanted = samples.filter(pc.equal(rows[name], pa.scalar(part)))
-    if of_each_class is not None:
-        wanted = wanted.take(_spread(wanted["class"].to_pylist(), of_each_class))
-    return read_images(store, wanted, snapshot.description)
+    return samples.filter(pc.equal(rows[name], pa.scalar(part)))
 
 
 def _spread(classes: list[str], most: int) -> np.ndarray:

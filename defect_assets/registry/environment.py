@@ -28,6 +28,11 @@ class Environment(BaseModel):
     packages: dict[str, str]
     """The locked packages and their versions as installed."""
 
+    @property
+    def digest(self) -> Digest:
+        """The data version of ``python_environment`` for it."""
+        return digest_of(canonical_json(self.model_dump(mode="json")))
+
 
 def current_environment(lock: Path) -> Environment:
     """Return the environment of this process, as far as the lock file names its packages."""
@@ -43,7 +48,7 @@ def locked_names(lock: str) -> set[str]:
 
 def digest_of_environment(lock: Path) -> Digest:
     """Return the data version of ``python_environment`` for the environment of this process."""
-    return digest_of(canonical_json(current_environment(lock).model_dump(mode="json")))
+    return current_environment(lock).digest
 
 
 def record_environment(store: Store, lock: Path) -> Digest:

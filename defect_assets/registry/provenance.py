@@ -19,7 +19,7 @@ def publish_batch(store: Store, name: str, digest: Digest, lock: Path) -> None:
     """
     parents = {"python_environment": record_environment(store, lock)}
     record = _record("raw_images", name, digest, parents, "dataset.ingest")
-    store.publish_once(f"{batch.REF}{name}", record)
+    batch.name_batch(store, name, record)
 
 
 def publish_snapshot(store: Store, cut: Snapshot, lock: Path) -> None:

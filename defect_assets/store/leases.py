@@ -166,8 +166,16 @@ def _lives(lease: bytes | None) -> bool:
     return lease is not None and not _is_own(lease) and may_live(lease)
 
 
-def may_live(mark: bytes) -> bool:
-    """Tell whether the process that left a mark, this one included, may still be there."""
+def may_live(mark: bytes, valid: float = VALID) -> bool:
+    """Tell whether the process that left a mark, this one included, may still be there.
+
+    Parameters
+    ----------
+    mark
+        What it left.
+    valid
+        Seconds for which one of another machine, which cannot be asked, is believed.
+    """
     try:
         left = json.loads(mark)
     except ValueError:
@@ -175,7 +183,7 @@ def may_live(mark: bytes) -> bool:
     boot = _boot()
     if boot and (left["host"], left["boot"]) == (socket.gethostname(), boot):
         return bool(_started(left["pid"]) == left["started"])
-    return bool(time.time() - left["at"] < VALID)
+    return bool(time.time() - left["at"] < valid)
 
 
 def _is_own(lease: bytes | None) -> bool:

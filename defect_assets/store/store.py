@@ -51,16 +51,28 @@ class Record(BaseModel):
 class Store:
     """Objects, names and records over one backend.
 
+    One that `open_store` opened can be sent to another process, which opens it for itself, as the
+    usual AWS environment says there.
+
     Parameters
     ----------
     backend
         Where everything lies.
+    place
+        Its URL and its cache, as `open_store` was told.
     """
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, place: tuple[str, Path | None] | None = None) -> None:
+        self._place = place
         self.backend = backend
         self.objects = Objects(backend)
         self.refs = Refs(backend)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._place is None:
+            raise TypeError("only a store that open_store opened can be sent elsewhere")
+        url, cache = self._place
+        return open_store, (url, None, cache)
 
     def record(self, name: str) -> Record | None:
         """Return the record that a name points to, or None where there is no such name."""
@@ -148,7 +160,8 @@ def open_store(url: str, access: S3Access | None = None, cache: Path | None = No
         The folder in which what a bucket was asked for is kept; None: nowhere.
     """
     if "://" not in url:
-        return Store(LeasingBackend(LocalBackend(Path(url))))
+        folder = Path(url).absolute()
+        return Store(LeasingBackend(LocalBackend(folder)), (str(folder), None))
     return _open_bucket(url, access, cache)
 
 
@@ -158,4 +171,4 @@ def _open_bucket(url: str, access: S3Access | None, cache: Path | None) -> Store
     from defect_assets.store.s3 import S3Backend
 
     backend: Backend = LeasingBackend(S3Backend(url, access))
-    return Store(CachedBackend(backend, cache) if cache else backend)
+    return Store(CachedBackend(backend, cache) if cache else backend, (url, cache))

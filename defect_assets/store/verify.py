@@ -3,13 +3,14 @@
 import random
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from defect_assets.store.backend import NotInStore
+from defect_assets.spreading import Spread, in_threads
+from defect_assets.store.backend import Entry, NotInStore
 from defect_assets.store.columns import column
 from defect_assets.store.digest import (
     OBJECTS,
@@ -25,6 +26,8 @@ from defect_assets.store.refs import REFS
 from defect_assets.store.store import Store
 from defect_assets.store.tables import TABLES, read_table, table_digest, table_key
 
+TOGETHER = 4
+"""Keys that are read by one task; those of packs hold 32 MB each."""
 Members = dict[Digest, list[tuple[Digest, Location]]]
 """What lies in each pack."""
 
@@ -80,6 +83,7 @@ def verify(
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
     portion: Portion | None = None,
+    spread: Spread = in_threads,
 ) -> Verification:
     """Read what a store holds, and compare it with the digests that name it.
 
@@ -97,6 +101,8 @@ def verify(
         Is told how many bytes are done, of how many.
     portion
         Read only what is in it; by default everything.
+    spread
+        Divides the reading.
     """
     inventory = Inventory(store)
     members = members_by_pack(store)
@@ -109,16 +115,12 @@ def verify(
     total = sum(entry.size for entry in chosen)
     done = 0
     damages: dict[str, Damage] = {}
-    with ThreadPoolExecutor(4) as pool:
-        for start in range(0, len(chosen), 16):  # not all at once: packs are large
-            some = chosen[start : start + 16]
-            for entry, damage in zip(
-                some, pool.map(lambda e: _check(store, e.key, members), some), strict=True
-            ):
-                done += entry.size
-                progress(done, total)
-                if damage:
-                    damages[entry.key] = damage
+    portions = [chosen[start : start + TOGETHER] for start in range(0, len(chosen), TOGETHER)]
+    checked = spread(partial(_check_some, store), ((some, _of(members, some)) for some in portions))
+    for some, found in zip(portions, checked, strict=True):
+        damages |= {damage.key: damage for damage in found}
+        done += sum(entry.size for entry in some)
+        progress(done, total)
     for damage in _lost(store, inventory, members):
         if damage.key not in damages or damage.members:
             damages[damage.key] = damage
@@ -320,6 +322,19 @@ def _lost_packs(store: Store, inventory: Inventory, members: Members) -> list[Di
         store.objects.packs.forget()
         lost &= members_by_pack(store).keys()
     return sorted(lost)
+
+
+def _of(members: Members, entries: list[Entry]) -> Members:
+    """Return what lies in those of some keys that are packs."""
+    packs = (object_digest(entry.key) for entry in entries if entry.key.startswith(OBJECTS))
+    return {pack: members[pack] for pack in packs if pack in members}
+
+
+def _check_some(store: Store, portion: tuple[list[Entry], Members]) -> list[Damage]:
+    """Return what is wrong with some keys."""
+    entries, members = portion
+    found = (_check(store, entry.key, members) for entry in entries)
+    return [damage for damage in found if damage]
 
 
 def _check(store: Store, key: str, members: Members) -> Damage | None:

@@ -72,16 +72,9 @@ def train_on_split(
     Corrupted
         If an image is damaged or gone.
     """
-    description = read_snapshot(store, split.snapshot).description
-    images = fit_snapshot(store, split.snapshot, config.input, fitted)
-    train_set, val_set = (_part(store, split, images, part, fold) for part in ("train", "val"))
-    class_map = description.class_map
-    if strangers := set(config.paint) - set(class_map.values()):
-        raise ConfigMismatch(
-            f"paint names {', '.join(sorted(strangers))}, which the dataset lacks; "
-            f"its classes are {', '.join(class_map.values())}"
-        )
-    result = train(config, train_set, val_set, class_map, hardware, checkpoint, report, stop)
+    sets = read_sets(store, split, config, fitted, fold)
+    train_set, class_map = sets.train_set, sets.class_map
+    result = train(config, train_set, sets.val_set, class_map, hardware, checkpoint, report, stop)
     files = make_bundle(
         result,
         config,
@@ -90,6 +83,31 @@ def train_on_split(
         TrainingSizes.of(train_set.sizes[train_set.rows]),
     )
     return TrainedModel(files, result.history, {**result.record, "images": len(train_set)})
+
+
+@dataclass(frozen=True)
+class TrainingSets:
+    """What a training sees."""
+
+    train_set: FittedImages
+    val_set: FittedImages
+    class_map: dict[int, str]
+    """The ids of the dataset's classes, from 1 on, and their names."""
+
+
+def read_sets(
+    store: Store, split: Split, config: TrainingConfig, fitted: Path, fold: int | None = None
+) -> TrainingSets:
+    """Return what a training sees; for the parameters and errors, see `train_on_split`."""
+    class_map = read_snapshot(store, split.snapshot).description.class_map
+    if strangers := set(config.paint) - set(class_map.values()):
+        raise ConfigMismatch(
+            f"paint names {', '.join(sorted(strangers))}, which the dataset lacks; "
+            f"its classes are {', '.join(class_map.values())}"
+        )
+    images = fit_snapshot(store, split.snapshot, config.input, fitted)
+    train_set, val_set = (_part(store, split, images, part, fold) for part in ("train", "val"))
+    return TrainingSets(train_set, val_set, class_map)
 
 
 def _part(

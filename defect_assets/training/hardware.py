@@ -1,6 +1,5 @@
 """What a training runs on, and what it takes."""
 
-import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +9,8 @@ from typing import Any, Literal
 import psutil
 import torch
 from pydantic import BaseModel, ConfigDict, Field
+
+from defect_assets.inference.runtimes.runtime import processors
 
 
 class Hardware(BaseModel):
@@ -39,7 +40,7 @@ class Hardware(BaseModel):
         """How many processes prepare batches."""
         if self.workers is not None:
             return self.workers
-        return min(12, max(1, _processors() // self.devices - 1)) if self.on_gpu else 0
+        return min(12, max(1, processors() // self.devices - 1)) if self.on_gpu else 0
 
 
 def share_processors(hardware: Hardware) -> None:
@@ -48,7 +49,7 @@ def share_processors(hardware: Hardware) -> None:
     The kernels for bf16 wait for each other in busy loops: where there are more threads than free
     processors, a step takes ten times as long.
     """
-    free = _processors() - (1 if hardware.batch_workers == 0 else hardware.batch_workers)
+    free = processors() - (1 if hardware.batch_workers == 0 else hardware.batch_workers)
     processes = 1 if hardware.on_gpu else hardware.devices
     torch.set_num_threads(max(1, free // processes))
 
@@ -58,7 +59,7 @@ def describe(device: torch.device) -> dict[str, Any]:
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "processor": _processor_name(),
-        "processors": _processors(),
+        "processors": processors(),
         "threads": torch.get_num_threads(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "system": platform.platform(),
@@ -104,11 +105,6 @@ def _energy() -> dict[str, float]:
             ]
             found["gpu"] = sum(millijoules) / 1e3
     return found
-
-
-def _processors() -> int:
-    """Return the number of processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _processor_name() -> str:

@@ -9,7 +9,10 @@ from functools import partial
 from threading import Event, Thread
 from typing import Any, TypeVar
 
+import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import TorchElasticEnvironment
+from torch import distributed
 
 from defect_assets.training.hardware import Hardware
 
@@ -39,11 +42,14 @@ def launch(
     stop
         Is asked in this process whether to stop.
     hardware, precision
-        See Fabric.
+        See Fabric. Where somebody else has started the processes and joined them to a group, as Ray
+        Train does, this one is one of them; each then returns what it has itself.
     """
     # cuBLAS reads it when it is first used, and gives the same results each time only with it.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     alone = hardware.devices * hardware.nodes == 1
+    if not alone and distributed.is_initialized():
+        return _among_others(function, job, report, stop, hardware, precision)
     fabric = Fabric(
         accelerator=hardware.accelerator,
         devices=hardware.devices,
@@ -64,6 +70,37 @@ def launch(
     with listening(hear) as tell, answering(stop) as asked:
         fabric.launch(partial(_in_process, function=function, job=job, tell=tell, stop=asked))
     return results[0]
+
+
+def _among_others(
+    function: Callable[[Fabric, Job, Callable[[Any], None], Callable[[], bool]], Result],
+    job: Job,
+    report: Callable[[Any], None],
+    stop: Callable[[], bool],
+    hardware: Hardware,
+    precision: str,
+) -> Result:
+    """Run a function in this process, which is one of a group."""
+    fabric = Fabric(
+        accelerator=hardware.accelerator,
+        devices=[torch.cuda.current_device()] if hardware.on_gpu else 1,
+        num_nodes=distributed.get_world_size(),
+        strategy="ddp",
+        plugins=_Group(),
+        precision=precision,  # type: ignore[arg-type]
+    )
+    fabric.launch()
+    return function(fabric, job, report, stop)
+
+
+class _Group(TorchElasticEnvironment):
+    """A group of processes of which each has one device, whatever machine it is on."""
+
+    def local_rank(self) -> int:
+        return 0
+
+    def node_rank(self) -> int:
+        return distributed.get_rank()
 
 
 @contextmanager

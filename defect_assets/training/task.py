@@ -11,9 +11,9 @@ from defect_assets.inference.images import encode_png
 from defect_assets.store import Digest, open_store
 from defect_assets.training.checkpoint import Checkpoint
 from defect_assets.training.config import TrainingConfig
-from defect_assets.training.experiment import train_on_split
+from defect_assets.training.experiment import read_sets, train_on_split
 from defect_assets.training.hardware import Hardware
-from defect_assets.training.loop import Point, Progress
+from defect_assets.training.loop import Point, Progress, train
 from defect_assets.training.monitor import TensorBoard, draw_preview
 
 
@@ -112,3 +112,16 @@ def run_task(task: TrainingTask, tell: Callable[[News], None], stop: Callable[[]
     return Outcome(
         bundle=store.objects.put_tree(model.files), history=model.history, record=model.record
     )
+
+
+def join_task(task: TrainingTask) -> None:
+    """Take part in a training whose first process does `run_task`: it says how it goes, and ends.
+
+    Raises
+    ------
+    TrainingDiverged, TrainingStopped, ConfigMismatch, Corrupted
+        As in the first process.
+    """
+    sets = read_sets(open_store(task.store, cache=task.cache), task.split, task.config, task.fitted)
+    state = Checkpoint(task.state, task.identity, task.checkpoint_minutes)
+    train(task.config, sets.train_set, sets.val_set, sets.class_map, task.hardware, state)

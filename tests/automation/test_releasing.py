@@ -205,12 +205,14 @@ class TestRelease:
         publish_experiment(store, Made(found=0.5))
         [request] = daemon.tick(release_by_gates).run_requests or ()
         assert not daemon.run(request).success
+        assert daemon.instance.get_dynamic_partitions("release") == []
         daemon.cursors.clear()
         assert "was refused by run" in why(daemon.tick(release_by_gates))
         # Other gates, or another model, are another question.
         write_gates(project, **LENIENT)
         assert len(daemon.settle(release_by_gates)) == 1
         assert store.content("releases/v0.1.0")
+        assert daemon.instance.get_dynamic_partitions("release") == ["v0.1.0"]
 
     def test_an_unpinned_model_is_left_alone(self, daemon: Daemon, store: Store) -> None:
         publish_experiment(store, Made(unpinned=("not committed",)))

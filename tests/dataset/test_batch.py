@@ -1,4 +1,5 @@
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import cv2
@@ -6,14 +7,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
-from defect_assets.dataset.batch import Batch, named_batches, read_batch
+from defect_assets.dataset.batch import Batch, name_batch, named_batches, read_batch
 from defect_assets.dataset.delivery import DeliveryRefused
 from defect_assets.dataset.description import DatasetDescription
 from defect_assets.dataset.images import read_images
 from defect_assets.dataset.ingest import ingest
 from defect_assets.inference.images import decode_image
-from defect_assets.store import Record, Store
+from defect_assets.store import Record, Store, open_store
 from tests.conftest import deliver
 
 
@@ -90,6 +93,26 @@ def test_batches_are_found_by_name(
     [(name, digest)] = named_batches(store)
     assert name == "first"
     assert read_batch(store, digest) == batch
+
+
+@given(
+    times=st.lists(
+        st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)), max_size=8
+    ),
+    names=st.permutations([f"batch-{number}" for number in range(8)]),
+)
+def test_batches_keep_their_order_whatever_the_clock_says(
+    times: list[datetime], names: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    store = open_store(str(tmp_path_factory.mktemp("store")))
+    content = store.objects.put(b"{}")
+    named = names[: len(times)]
+    for name, when in zip(named, times, strict=True):
+        name_batch(store, name, Record(asset="raw_images", content=content, created_at=when))
+    assert [name for name, _ in named_batches(store)] == named
+    for name in named:  # and to name one again, later, does not move it
+        name_batch(store, name, Record(asset="raw_images", content=content))
+    assert [name for name, _ in named_batches(store)] == named
 
 
 def test_images_come_back_with_their_masks(

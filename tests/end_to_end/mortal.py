@@ -7,11 +7,8 @@ that point. How the child ended, and how many points it had, is printed.
 """
 
 import os
-import signal
 import sys
 import traceback
-from collections.abc import Callable
-from typing import Any
 
 import dagster as dg
 
@@ -21,53 +18,31 @@ import defect_assets.registry.preflight
 import defect_assets.training.task
 import definitions
 from defect_assets.cli import app
-from defect_assets.store.local import LocalBackend
+from tests.end_to_end.mortality import Mortal
 
 __all__ = ["defect_assets", "definitions"]
 
 
-class Mortal:
-    """Counts points, and dies at the last one."""
-
-    def __init__(self, last: int) -> None:
-        self.last = last
-        self.count = 0
-
-    def point(self) -> None:
-        self.count += 1
-        if self.count == self.last:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def before_and_after(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        def counted(*args: Any, **options: Any) -> Any:
-            self.point()
-            result = function(*args, **options)
-            self.point()
-            return result
-
-        return counted
+class Walker(Mortal):
+    """Counts what it tells Dagster, too."""
 
     def watch(self) -> None:
-        for name in ("link", "replace", "unlink"):
-            setattr(os, name, self.before_and_after(getattr(os, name)))
-        for name in ("create", "swap", "delete"):
-            setattr(LocalBackend, name, self.before_and_after(getattr(LocalBackend, name)))
-        events = "handle_new_event", "add_dynamic_partitions", "create_run"
-        for name in events:
+        super().watch()
+        for name in ("handle_new_event", "add_dynamic_partitions", "create_run"):
             told = self.before_and_after(getattr(dg.DagsterInstance, name))
             setattr(dg.DagsterInstance, name, told)
 
 
 def walk(last: int, arguments: list[str], out: int) -> int:
     """Run a command, up to some point; return its exit status."""
-    mortal = Mortal(last)
-    mortal.watch()
+    walker = Walker(last)
+    walker.watch()
     os.setsid()
     os.dup2(2, 1)
     try:
         app(arguments)
     except SystemExit as end:
-        os.write(out, f"{mortal.count}".encode())
+        os.write(out, f"{walker.count}".encode())
         return int(end.code or 0)
     except BaseException:
         traceback.print_exc()

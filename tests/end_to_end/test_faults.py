@@ -2,6 +2,7 @@
 sound store, takes nothing half-made for whole, and comes to what there is where nobody is killed.
 """
 
+import os
 import random
 import subprocess
 import sys
@@ -55,6 +56,8 @@ def nursery(checkout: Checkout, home: Path) -> Iterator[Nursery]:
         "DAGSTER_HOME": str(home / "dagster"),
         "BENTOML_HOME": str(home / "bentoml"),
         "OMP_NUM_THREADS": "1",
+        # The code is the checkout's; the tests are here.
+        "PYTHONPATH": os.pathsep.join([checkout.environment["PYTHONPATH"], str(PROJECT)]),
     }
     log = home.with_suffix(".log")
     with log.open("w") as output:

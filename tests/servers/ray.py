@@ -14,6 +14,7 @@ import psutil
 
 from tests.conftest import PROJECT
 from tests.end_to_end.conftest import free_port, tool
+from tests.servers.hosts import Host
 
 OBJECT_STORE_BYTES = 200 * 2**20
 START_SECONDS = 90
@@ -62,7 +63,12 @@ class RayCluster:
     """A cluster. Its folder is short, since Ray's sockets lie in it."""
 
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp")))
+    code: Path = PROJECT
+    """The checkout whose code the workers run."""
+    variables: dict[str, str] = field(default_factory=dict)
+    """Of the nodes' own environment, beside this process's."""
     host: str = "127.0.0.1"
+    """The head's address, and that of workers that have no host of their own."""
     port: int = field(default_factory=free_port)
     head: Node | None = None
     workers: list[Node] = field(default_factory=list)
@@ -85,9 +91,9 @@ class RayCluster:
         )
         return self.head
 
-    def add_worker(self, cpus: int = 1, *options: str) -> Node:
-        """Start one more node."""
-        worker = self._node(f"--address={self.address}", f"--num-cpus={cpus}", *options)
+    def add_worker(self, cpus: int = 1, *options: str, on: Host | None = None) -> Node:
+        """Start one more node, on a host of its own if there is one."""
+        worker = self._node(f"--address={self.address}", f"--num-cpus={cpus}", *options, on=on)
         self.workers.append(worker)
         return worker
 
@@ -107,17 +113,23 @@ class RayCluster:
         self.workers, self.head = [], None
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _node(self, *options: str) -> Node:
+    def _node(self, *options: str, on: Host | None = None) -> Node:
         log = self.folder / f"node-{time.monotonic_ns()}.log"
         with log.open("w") as output:
             process = subprocess.Popen(
                 [
+                    *(on.command if on else ()),
                     *(tool("ray"), "start", "--block", "--disable-usage-stats", *options),
-                    f"--node-ip-address={self.host}",
+                    f"--node-ip-address={on.address if on else self.host}",
                     f"--object-store-memory={OBJECT_STORE_BYTES}",
                 ],
-                cwd=PROJECT,
-                env={**_without_cluster(), **_QUIET, "PYTHONPATH": str(PROJECT)},
+                cwd=self.code,
+                env={
+                    **_without_cluster(),
+                    **_QUIET,
+                    **self.variables,
+                    "PYTHONPATH": str(self.code),
+                },
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

@@ -91,7 +91,7 @@ class OneByOne(threaded_moto_server.DomainDispatcherApplication):
         with self.turn:
             return super().__call__(*arguments)
 threaded_moto_server.DomainDispatcherApplication = OneByOne
-server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+server = ThreadedMotoServer(ip_address=sys.argv[1], port=0, verbose=False)
 server.start()
 print(server.get_host_and_port()[1], flush=True)
 sys.stdin.read()
@@ -99,17 +99,17 @@ sys.stdin.read()
 
 
 @contextmanager
-def moto_server() -> Iterator[S3Server]:
+def moto_server(host: str = "127.0.0.1") -> Iterator[S3Server]:
     """Run moto's server in a process of its own. It forgets everything at its end."""
     server = subprocess.Popen(
-        [sys.executable, "-c", _MOTO], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", _MOTO, host], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     try:
         assert server.stdout is not None
         port = server.stdout.readline().strip()
         if not port:
             raise RuntimeError(f"moto's server ended with {server.wait()} before it was ready")
-        yield S3Server(f"http://127.0.0.1:{int(port)}", "moto-access", "moto-secret")
+        yield S3Server(f"http://{host}:{int(port)}", "moto-access", "moto-secret")
     finally:
         server.kill()
         server.communicate()

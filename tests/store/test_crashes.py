@@ -28,9 +28,9 @@ from defect_assets.inbox import take_in
 from defect_assets.store import Store, open_store, packs
 from defect_assets.store.collect import collect, find_garbage
 from defect_assets.store.inventory import members_by_pack
-from defect_assets.store.local import LocalBackend
 from defect_assets.store.transfer import plan_transfer, transfer
 from defect_assets.store.verify import verify
+from tests.end_to_end.mortality import Mortal
 from tests.small import contents, cut, deliver, home_of, ingest, mask, plain
 
 POINTS = 200
@@ -70,11 +70,11 @@ def work(home: Home, mark: Callable[[str], None]) -> None:
     collect(store, 0)
 
 
-class Mortal:
-    """Counts what a process asks of the file system, and kills it at some point."""
+class Worker(Mortal):
+    """Notes at what work it came by each point."""
 
     def __init__(self, last: int) -> None:
-        self.last = last
+        super().__init__(last)
         self.phases: list[str] = []
         self.phase = ""
 
@@ -83,35 +83,23 @@ class Mortal:
 
     def point(self) -> None:
         self.phases.append(self.phase)
-        if len(self.phases) == self.last:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def before_and_after(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        def counted(*args: Any, **options: Any) -> Any:
-            self.point()
-            result = function(*args, **options)
-            self.point()
-            return result
-
-        return counted
+        super().point()
 
     def watch(self) -> None:
+        super().watch()
         os.fsync = lambda descriptor: self.point()
-        for name in ("link", "replace", "unlink", "mkdir"):
-            setattr(os, name, self.before_and_after(getattr(os, name)))
+        os.mkdir = self.before_and_after(os.mkdir)
         tempfile.mkstemp = self.before_and_after(tempfile.mkstemp)
-        for name in ("create", "swap", "delete"):
-            setattr(LocalBackend, name, self.before_and_after(getattr(LocalBackend, name)))
 
 
 def live(root: Path, last: int, report: Path | None) -> None:
     """Do the work, up to some point; where one comes to the end, say what there was."""
     packs.PACK_BYTES = 400
-    mortal = Mortal(last)
-    mortal.watch()
-    work(Home(root), mortal.mark)
+    worker = Worker(last)
+    worker.watch()
+    work(Home(root), worker.mark)
     if report:
-        report.write_text(json.dumps(mortal.phases))
+        report.write_text(json.dumps(worker.phases))
 
 
 def run(function: Callable[..., None], *args: Any) -> int | None:
