@@ -77,7 +77,8 @@ class Actor:
         os.environ.update(environment)
         cv2.setNumThreads(1)
         torch.set_num_threads(1)
-        self._worker = Worker(ray.get(job), callers=1)
+        self._job: Job = ray.get(job)
+        self._worker: Worker | None = None
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
         """Work on the shard in a batch.
@@ -88,7 +89,9 @@ class Actor:
         [number] = batch["shard"].tolist()
         result: Shard | UserError
         try:
+            # Here rather than at its start: of an actor that cannot start, Ray says no more.
+            self._worker = self._worker or Worker(self._job, callers=1)
             result = self._worker.score(number)
-        except UserError as error:
+        except (UserError, OSError) as error:
             result = UserError(str(error))
         return {"result": [pickle.dumps(result)]}

@@ -17,6 +17,7 @@ from defect_assets.scoring.plan import (
     PAGE,
     SMALLEST,
     HeldPlan,
+    PlanGone,
     WrittenPlan,
     count_shards,
     hold_plan,
@@ -51,6 +52,11 @@ def test_shards_are_neither_tiny_nor_huge(images: int) -> None:
 def test_a_shard_lies_in_one_page(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="do not divide"):
         WrittenPlan(str(tmp_path), 10, 3)
+
+
+def test_a_plan_that_another_machine_does_not_see_is_told_so(tmp_path: Path) -> None:
+    with pytest.raises(PlanGone, match="each machine that works must see it"):
+        WrittenPlan(str(tmp_path / "elsewhere"), 10, 4).items(0)
 
 
 def test_ray_is_imported_by_those_who_ask_for_it_alone() -> None:
