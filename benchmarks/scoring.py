@@ -133,7 +133,7 @@ class Run:
         return self.images / self.seconds
 
 
-def timed(model: Model, images: Path, output: str, shard: int = SHARD) -> Run:
+def timed(model: Model, images: Path, output: str, times: int = 1, shard: int = SHARD) -> Run:
     """Score a folder by whoever does the work here: this process, or the cluster of DEFECT_DEPLOY.
 
     Parameters
@@ -143,12 +143,14 @@ def timed(model: Model, images: Path, output: str, shard: int = SHARD) -> Run:
     images
         A folder of images.
     output
-        A new folder.
+        A new folder, or ``s3://bucket/prefix``.
+    times
+        How often to look at each image: of many shards, the first and the last weigh little.
     shard
         Images of a shard.
     """
     source = FolderSource(images)
-    plan = HeldPlan(hold_plan(source.items()).table, shard)
+    plan = HeldPlan(pa.concat_tables([hold_plan(source.items()).table] * times), shard)
     job = Job(model, source, plan, Files(output))
     begun = time.perf_counter()
     ends, seen = [], []

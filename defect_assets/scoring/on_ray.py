@@ -5,6 +5,7 @@ A shard that is lost with its actor or its machine is done again by another.
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,8 @@ from defect_assets.errors import UserError
 from defect_assets.scoring.work import Job, Shard, Worker
 from defect_assets.store import S3Access
 
+BLOCKS = 4096
+"""Into so many parts Ray Data is given the shards at most; each costs it some bookkeeping."""
 ACTORS_A_GPU = 4
 """While one waits for the GPU, others decode and look for regions."""
 
@@ -34,9 +37,11 @@ def run(job: Job, shards: Sequence[int], access: S3Access | None = None) -> Iter
     connect()
     import ray
 
+    # Who asked has a bar; what Ray Data warns of, he should see.
     context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False  # who asked has one
-    context.print_on_execution_start = False
+    context.enable_progress_bars = False
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
     found = ray.cluster_resources()
     gpus = int(found.get("GPU", 0))
     actors = gpus * ACTORS_A_GPU if gpus else int(found.get("CPU", 1))
@@ -44,7 +49,7 @@ def run(job: Job, shards: Sequence[int], access: S3Access | None = None) -> Iter
     # With an empty environment: actors reach buckets as their machines do, unless it was said how.
     environment = access.environment() if access else {}
     scored = ray.data.from_items(
-        [{"shard": number} for number in shards], override_num_blocks=len(shards)
+        [{"shard": number} for number in shards], override_num_blocks=min(len(shards), BLOCKS)
     ).map_batches(
         Actor,
         fn_constructor_args=(ray.put(job), environment),
@@ -72,7 +77,8 @@ class Actor:
         os.environ.update(environment)
         cv2.setNumThreads(1)
         torch.set_num_threads(1)
-        self._worker = Worker(ray.get(job), callers=1)
+        self._job: Job = ray.get(job)
+        self._worker: Worker | None = None
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
         """Work on the shard in a batch.
@@ -83,7 +89,9 @@ class Actor:
         [number] = batch["shard"].tolist()
         result: Shard | UserError
         try:
+            # Here rather than at its start: of an actor that cannot start, Ray says no more.
+            self._worker = self._worker or Worker(self._job, callers=1)
             result = self._worker.score(number)
-        except UserError as error:
+        except (UserError, OSError) as error:
             result = UserError(str(error))
         return {"result": [pickle.dumps(result)]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import platform
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,9 +13,10 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from defect_assets.errors import UserError
 from defect_assets.scoring.places import open_place
 from defect_assets.scoring.sources import Item
-from defect_assets.store import Backend, S3Access
+from defect_assets.store import Backend, NotInStore, S3Access
 from defect_assets.store.columns import column
 
 SMALLEST, LARGEST = 64, 1024
@@ -25,6 +27,10 @@ SHARDS = 128
 PAGE = 2**16
 """Names in one file of a written plan; shards divide it."""
 FOLDER = "plan"
+
+
+class PlanGone(UserError):
+    """The list of images is not where it was written; the message says what to do."""
 
 
 class Plan(Protocol):
@@ -85,6 +91,10 @@ class WrittenPlan:
     images: int
     size: int
 
+    def __post_init__(self) -> None:
+        if PAGE % self.size:
+            raise ValueError(f"shards of {self.size} images do not divide a page of {PAGE}")
+
     def items(self, shard: int, access: S3Access | None = None) -> list[Item]:
         start = shard * self.size
         page = _page(self.url, start // PAGE, access)
@@ -132,7 +142,13 @@ def _items(table: pa.Table) -> list[Item]:
 @lru_cache(maxsize=4)
 def _page(url: str, number: int, access: S3Access | None) -> pa.Table:
     """Read a page once for all the shards that are in it, which are done one after the other."""
-    data = open_place(url, access).read(_key(number))
+    try:
+        data = open_place(url, access).read(_key(number))
+    except NotInStore as error:
+        raise PlanGone(
+            f"what {url} should hold is not there on {platform.node()}: each machine that works "
+            "must see it; write to a bucket, or to a folder that all share"
+        ) from error
     return pq.ParquetFile(io.BytesIO(data)).read()
 
 

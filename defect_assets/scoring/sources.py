@@ -6,6 +6,7 @@ A source is a value that can be sent to another machine; a reader is what it is 
 from __future__ import annotations
 
 import os
+import platform
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -181,7 +182,10 @@ class _FolderReader:
             return (self.root / name).read_bytes()
         except OSError as error:
             if not self.root.is_dir():
-                raise NoSource(f"the folder {self.root} is not there any more") from error
+                raise NoSource(
+                    f"there is no folder {self.root} on {platform.node()}: each machine that works "
+                    "must see it; put the images into a bucket, or into a folder that all share"
+                ) from error
             return f"it cannot be read ({error.strerror})"
 
 

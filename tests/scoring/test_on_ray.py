@@ -101,9 +101,21 @@ def test_predictions_have_the_digest_that_one_process_gives_them(
 
 
 def test_what_stops_the_work_is_told_as_without_a_cluster(
-    released: Store, images: Path, tmp_path: Path, alone: Path, cluster: RayCluster
+    released: Store,
+    images: Path,
+    tmp_path: Path,
+    alone: Path,
+    moto: S3Server,
+    cluster: RayCluster,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    for name, value in moto.environment().items():
+        monkeypatch.setenv(name, value)  # here; the cluster's machines have no credentials
+    place = moto.new_store()
+    upload(images, moto, place)
+    with pytest.raises(UserError, match=f"there are no credentials for {place}"):
+        run(released, BucketSource(place), tmp_path / "out")
     images.rename(tmp_path / "hidden")
     (alone / "images" / "part-000000.parquet").unlink()
-    with pytest.raises(UserError, match="images is not there any more"):
+    with pytest.raises(UserError, match="there is no folder .*/images on .*: each machine"):
         run(released, FolderSource(images), alone)
