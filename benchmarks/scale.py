@@ -3,7 +3,7 @@
 1. Ingest, verify and scoring by this process, and on a Ray cluster of 1 and of 2 workers with one
    processor each: efficiency, and what Ray adds for a task and for 1,000 images.
 2. Ingest, cut and split of 10^3 … 10^6 tiny images: seconds, memory, bytes and requests, and their
-   slopes.
+   slopes; and of one more delivery, by how many batches there are.
 
 See scale.md, which projects them to 100 million images.
 """
@@ -35,7 +35,10 @@ from defect_assets.spreading import Spread, in_threads, one_by_one
 from defect_assets.store import Store, open_store
 from defect_assets.store.backend import Backend, Entry
 from defect_assets.store.verify import verify
-from tests.small import lock_of
+from tests.experiments import new_home
+from tests.small import cut as cut_small
+from tests.small import ingest as ingest_small
+from tests.small import lock_of, plain
 
 PROJECT = Path(__file__).resolve().parents[1]
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
@@ -220,6 +223,42 @@ def growth(sizes: Sequence[int], work: Path) -> list[Growth]:
     return found
 
 
+def batches(counts: Sequence[int], work: Path) -> list[dict[str, float]]:
+    """Measure what a delivery of thirty images costs where so many batches were taken in before."""
+    rows = []
+    for count in counts:
+        root = work / f"batches-{count}"
+        shutil.rmtree(root, ignore_errors=True)
+        home = new_home(root)
+        counting = Counting(open_store(home.url).backend)
+        store = Store(counting)
+        plain(home, "batch-0", range(30))
+        ingest_small(home, store, "batch-0")
+        record = store.record("batches/batch-0")
+        assert record is not None
+        for number in range(1, count):
+            store.publish_once(f"batches/batch-{number}", record)
+        plain(home, "one-more", range(30, 60))
+        counting.counts.clear()
+        before = time.process_time()
+        ingest_small(home, store, "one-more")
+        cpu, gets = time.process_time() - before, counting.counts["get"]
+        counting.counts.clear()
+        before = time.process_time()
+        cut_small(home, store)
+        rows.append(
+            {
+                "batches": count,
+                "ingest CPU s": cpu,
+                "ingest GET": gets,
+                "cut CPU s": time.process_time() - before,
+                "cut GET": counting.counts["get"],
+            }
+        )
+        shutil.rmtree(root)
+    return rows
+
+
 def _take_in(home: Home, store: Store) -> None:
     digest, _ = take_in(home, store, "all")
     publish_batch(store, "all", digest, lock_of(home))
@@ -311,10 +350,13 @@ def main() -> None:
     grown = growth(options.sizes, options.work)
     print_table([asdict(row) for row in grown])
     print_table(slopes(grown))
+    counted = batches((10, 100, 1_000), options.work)
+    print_table(counted)
     figures = {
         "spreading": [asdict(row) for row in spread],
         "growth": [asdict(row) for row in grown],
         "slopes": slopes(grown),
+        "batches": counted,
     }
     (options.work / "scale.json").write_text(json.dumps(figures, indent=1))
 

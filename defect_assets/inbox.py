@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from defect_assets.dataset.batch import REF, Batch, read_batch
+from defect_assets.dataset.batch import REF, Batch, batch_names, read_batch
 from defect_assets.dataset.delivery import COMPLETE, DeliveryRefused, check_name
 from defect_assets.home import Home, HomeError
 from defect_assets.spreading import in_threads
@@ -66,7 +66,7 @@ def arrivals(home: Home, store: Store, only: Collection[str] = ()) -> Iterator[A
 
 def taken_in(store: Store) -> set[str]:
     """Return the names of all deliveries that were taken in."""
-    return {name.removeprefix(REF) for name in store.refs.names(REF)}
+    return batch_names(store)
 
 
 def delivered(home: Home) -> list[str]:

@@ -1,5 +1,6 @@
 """A batch: one delivery, taken into the store for good."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -7,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from defect_assets.store import Digest, Record, Store
 
 REF = "batches/"
+AT_ONCE = 16
+"""Records that are asked for at the same time."""
 
 
 class Batch(BaseModel):
@@ -43,6 +46,11 @@ def named_batches(store: Store) -> list[tuple[str, Digest]]:
     return [(name, record.content) for name, record in _records(store)]
 
 
+def batch_names(store: Store) -> set[str]:
+    """Return the id of every batch; no record is read."""
+    return {name.removeprefix(REF) for name in store.refs.names(REF)}
+
+
 def name_batch(store: Store, name: str, record: Record) -> None:
     """Name a batch, for good, as the newest one.
 
@@ -63,6 +71,8 @@ def name_batch(store: Store, name: str, record: Record) -> None:
 
 def _records(store: Store) -> list[tuple[str, Record]]:
     """Return the name and record of every batch, the oldest first."""
-    found = [(name.removeprefix(REF), store.record(name)) for name in store.refs.names(REF)]
-    known = [(name, record) for name, record in found if record]
+    names = list(store.refs.names(REF))
+    with ThreadPoolExecutor(AT_ONCE) as pool:  # in a bucket each waits for an answer
+        found = zip(names, pool.map(store.record, names), strict=True)
+        known = [(name.removeprefix(REF), record) for name, record in found if record]
     return sorted(known, key=lambda batch: (batch[1].created_at, batch[0]))

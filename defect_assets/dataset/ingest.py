@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from defect_assets.dataset.batch import Batch, BatchPin, named_batches, read_batch
+from defect_assets.dataset.batch import Batch, BatchPin, batch_names, named_batches, read_batch
 from defect_assets.dataset.delivery import (
     GROUPS,
     HEADER,
@@ -24,6 +24,9 @@ from defect_assets.dataset.samples import ROWS, latest_rows
 from defect_assets.spreading import Spread, in_threads
 from defect_assets.store import Digest, Store
 from defect_assets.store.columns import column, table_of
+
+Named = tuple[str, Digest]
+"""A batch's id and its digest."""
 
 
 def ingest(
@@ -62,9 +65,9 @@ def ingest(
     """
     while True:
         before = named_batches(store)
-        batch = _ingest(store, folder, description, progress, spread)
+        batch = _ingest(store, folder, description, progress, spread, before)
         # What others took in meanwhile may say something of the same samples.
-        if named_batches(store) == before:
+        if batch_names(store) == {name for name, _ in before}:
             return batch
 
 
@@ -74,12 +77,14 @@ def _ingest(
     description: DatasetDescription,
     progress: Callable[[int, int], None],
     spread: Spread,
+    batches: list[Named],
 ) -> Batch:
     listing = list_delivery(folder)
-    known = _known_samples(store, listing)
+    earlier = list(takewhile(lambda batch: batch[0] != listing.name, batches))
+    known = _known_samples(store, listing, earlier)
     problems = listing.problems
     if description.groups.reads_names:
-        problems += _read_names(store, listing, description.groups, known)
+        problems += _read_names(store, listing, description.groups, known, earlier)
     rows: list[dict[str, Any]] = []
     done, total = 0, len(listing.samples)
     with store.objects.packing() as packer:
@@ -98,7 +103,7 @@ def _ingest(
         problems += strangers
         removed, strangers = _tombstones(listing, known)
         problems += strangers
-        problems += _contradictions(store, listing, rows, known)
+        problems += _contradictions(store, listing, rows, known, earlier)
         if problems:
             raise DeliveryRefused(listing.name, problems)
     table = table_of(rows + removed, ROWS)
@@ -144,31 +149,32 @@ def _mask_name(sample: Sample, before: dict[str, Any]) -> str:
     return sample.mask.base_name if sample.mask else before["mask_name"]
 
 
-def _known_samples(store: Store, listing: Listing) -> dict[str, dict[str, Any]]:
+def _known_samples(
+    store: Store, listing: Listing, earlier: list[Named]
+) -> dict[str, dict[str, Any]]:
     """Return the newest row of those samples that a delivery names and that there are already."""
     said = {*listing.samples, *listing.header.remove, *listing.groups}
     samples = column(sorted(said), pa.string())
-    return _newest(store, listing, {"sample": samples}) if len(samples) else {}
+    return _newest(store, earlier, {"sample": samples}) if len(samples) else {}
 
 
 def _newest(
-    store: Store, listing: Listing, wanted: dict[str, pa.Array]
+    store: Store, batches: list[Named], wanted: dict[str, pa.Array]
 ) -> dict[str, dict[str, Any]]:
-    """Return the newest row of samples, of the batches that came before this delivery."""
+    """Return the newest row of samples in some batches."""
     newest: dict[str, dict[str, Any]] = {}
-    for name, digest in _batches_before(store, listing):
+    for name, digest in batches:
         found = store.objects.find_rows(read_batch(store, digest).rows, wanted)
         newest |= {row["sample"]: row | {"batch": name} for row in found.to_pylist()}
     return newest
 
 
-def _batches_before(store: Store, listing: Listing) -> list[tuple[str, Digest]]:
-    """Return the id and digest of the batches that came before this delivery."""
-    return list(takewhile(lambda batch: batch[0] != listing.name, named_batches(store)))
-
-
 def _read_names(
-    store: Store, listing: Listing, rules: GroupRules, known: dict[str, dict[str, Any]]
+    store: Store,
+    listing: Listing,
+    rules: GroupRules,
+    known: dict[str, dict[str, Any]],
+    earlier: list[Named],
 ) -> list[Problem]:
     """Group the new samples of which the delivery says no group, or say why it cannot be done.
 
@@ -177,7 +183,7 @@ def _read_names(
     new = listing.images.keys() - listing.groups.keys() - known.keys()
     there: dict[str, str] = {}
     if rules.capture_sequence is not None and new:  # it may go on in this delivery
-        batches = [BatchPin(id=id, digest=digest) for id, digest in _batches_before(store, listing)]
+        batches = [BatchPin(id=id, digest=digest) for id, digest in earlier]
         samples = latest_rows(store, batches, ("sample", "group"))
         there = dict(zip(*(column.to_pylist() for column in samples.columns), strict=True))
     found = groups_by_name(rules, new, there)
@@ -220,7 +226,11 @@ def _tombstones(
 
 
 def _contradictions(
-    store: Store, listing: Listing, rows: list[dict[str, Any]], known: dict[str, dict[str, Any]]
+    store: Store,
+    listing: Listing,
+    rows: list[dict[str, Any]],
+    known: dict[str, dict[str, Any]],
+    earlier: list[Named],
 ) -> list[Problem]:
     """Find what cannot be true together with what is known.
 
@@ -229,7 +239,7 @@ def _contradictions(
     """
     problems = []
     images = column((row["image"] for row in rows), pa.string())
-    seen = _newest(store, listing, {"image": images}) if rows else {}
+    seen = _newest(store, earlier, {"image": images}) if rows else {}
     # What a delivery says of a sample replaces what was known of it.
     replaced = {row["sample"] for row in rows}.union(listing.header.remove)
     part_of = {
