@@ -4,6 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ import pytest
 from defect_assets.home import Home
 from defect_assets.inference.detector import Detector
 from defect_assets.inference.images import decode_image
+from defect_assets.scoring.files import Files
+from defect_assets.scoring.plan import hold_plan
 from defect_assets.scoring.released import as_served, chosen
 from defect_assets.scoring.score import Outcome, OutputTaken, score
 from defect_assets.scoring.sources import BucketSource, FolderSource, NoSource, SnapshotSource
+from defect_assets.scoring.work import Job, Stopped, Worker
 from defect_assets.store import Store, digest_of, s3
 from defect_assets.store.objects import write_tree
 from tests.conftest import PROJECT
@@ -111,6 +115,28 @@ def test_what_is_done_is_not_done_again(released: Store, images: Path, tmp_path:
     assert kept.stat().st_mtime_ns == before
     assert outcome.unread == len(BROKEN)
     assert_same(tmp_path / "out", tmp_path / "whole")
+
+
+def test_who_interrupts_does_not_wait_for_what_is_begun(
+    released: Store, images: Path, tmp_path: Path
+) -> None:
+    def interrupt(done: int, total: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        score_folder(released, images, tmp_path / "out", tell=interrupt)
+    written = len(list((tmp_path / "out" / "images").iterdir()))
+    assert 1 <= written < 5
+    time.sleep(1)  # nobody goes on with the rest
+    assert len(list((tmp_path / "out" / "images").iterdir())) == written
+    model = as_served(released, chosen(released, None))
+    plan = hold_plan(FolderSource(images).items())
+    worker = Worker(Job(model, FolderSource(images), plan, Files(str(tmp_path / "left"))), 1)
+    worker.stop()
+    with pytest.raises(Stopped):
+        worker.score(0)
+    assert not (tmp_path / "left").exists()
 
 
 def test_images_that_came_since_it_began_do_not_shift_the_others(
