@@ -3,7 +3,11 @@
 import importlib.util
 import logging
 import os
+import signal
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from defect_assets.errors import UserError
 
@@ -52,10 +56,23 @@ def connect() -> None:
         if address != "auto":  # Ray itself would wait for minutes
             host, _, port = address.rpartition(":")
             socket.create_connection((host, int(port)), timeout=10).close()
-        ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
+        with _own_signals():
+            ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
     except (OSError, ValueError) as error:
         where = "on this machine" if address == "auto" else f"at {address}"
         raise NoCluster(
             f"there is no Ray cluster {where}: start one with ray start --head, or name another "
             f"in {ADDRESS}, such as head:6379 ({error})"
         ) from error
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep the process's answer to SIGTERM: by Ray's own, a run that is cancelled just ends, and
+    Dagster does not hear of it."""
+    own = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, own)

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from defect_assets.cluster.connection import NoCluster, connect
+from defect_assets.cluster.likeness import demand, likeness
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -42,6 +43,8 @@ class OnRay:
         ------
         NoCluster
             If the cluster is not there, or is lost meanwhile.
+        OtherCode
+            If a node has other code than this process.
         Exception
             What the function raises.
         """
@@ -59,13 +62,16 @@ class OnRay:
             runtime_env={"env_vars": dict(self.environment)},
         )
         sent: Any = ray.put(function)  # once, however many items there are
+        own = likeness()
         places = has.get("GPU", 0) / gpus if gpus else has.get("CPU", 1)
         rest = iter(items)
-        under_way = deque(task.remote(sent, item) for item in islice(rest, int(AHEAD * places) + 1))
+        under_way = deque(
+            task.remote(own, sent, item) for item in islice(rest, int(AHEAD * places) + 1)
+        )
         try:
             while under_way:
                 yield ray.get(under_way.popleft())
-                under_way.extend(task.remote(sent, item) for item in islice(rest, 1))
+                under_way.extend(task.remote(own, sent, item) for item in islice(rest, 1))
         except RayTaskError as error:
             raise error.cause from error
         except RayError as error:
@@ -75,5 +81,6 @@ class OnRay:
                 ray.cancel(reference)
 
 
-def _call(function: Callable[[Item], Result], item: Item) -> Result:
+def _call(expected: str, function: Callable[[Item], Result], item: Item) -> Result:
+    demand(expected)
     return function(item)

@@ -9,12 +9,14 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from defect_assets.cluster.connection import NoCluster, connect
+from defect_assets.cluster.likeness import OtherCode, demand, likeness
 from defect_assets.errors import UserError
 from defect_assets.training.task import News, Outcome, TrainingTask, join_task, run_task
 
@@ -22,7 +24,7 @@ LOSSES = 3
 """How many lost workers a training survives."""
 GRACE = 20
 """Seconds in which workers that are asked to stop save their state."""
-MAILBOX, TASK = "mailbox", "task"
+MAILBOX, TASK, LIKENESS = "mailbox", "task", "likeness"
 
 
 class TrainingRefused(UserError):
@@ -85,35 +87,51 @@ def train_on_ray(
     Raises
     ------
     TrainingRefused
-        If it diverges, or the configuration does not fit the data.
+        If it diverges, the configuration does not fit the data, or a node has other code.
     NoCluster
         If the cluster is not there, lacks what is asked for, or is lost.
     """
     import ray
+    from ray.exceptions import RayError
 
     connect()
     mailbox: Any = ray.remote(Mailbox).options(num_cpus=0).remote()
     trainer = _trainer(task, environment, mailbox, gpus)
-    with ThreadPoolExecutor(1) as pool:
-        fitting = pool.submit(trainer.fit)
-        try:
-            for news in _news(mailbox, fitting):
-                hear(news)
-        except BaseException:  # e.g. the run is cancelled
-            ray.get(mailbox.ask_to_stop.remote())
-            _wait(fitting, GRACE)
-            ray.kill(mailbox)  # whose loss ends those who did not hear
-            raise
+    fitting = _begin(trainer)
+    try:
+        for news in _news(mailbox, fitting):
+            hear(news)
+        ended = ray.get(mailbox.ended.remote())
         error = fitting.exception()
-    ended = ray.get(mailbox.ended.remote())
-    ray.kill(mailbox)
-    shutil.rmtree(_notes(task), ignore_errors=True)
+    except RayError as lost:
+        raise NoCluster(f"the cluster failed while a model was trained: {lost}") from lost
+    except BaseException:  # e.g. the run is cancelled
+        ray.get(mailbox.ask_to_stop.remote())
+        _wait(fitting, GRACE)
+        raise
+    finally:
+        ray.kill(mailbox)  # whose loss ends those who did not hear
+        shutil.rmtree(_notes(task), ignore_errors=True)
     if ended is None:
         raise NoCluster(f"the training ended without a model: {error}") from error
     how, what = ended
     if how == "refused":
         raise TrainingRefused(what)
     return Outcome.model_validate_json(what)
+
+
+def _begin(trainer: Any) -> Future[Any]:
+    """Let Ray Train begin, in a thread that keeps no process from its end."""
+    fitting: Future[Any] = Future()
+
+    def fit() -> None:
+        try:
+            fitting.set_result(trainer.fit())
+        except Exception as error:
+            fitting.set_exception(error)
+
+    Thread(target=fit, daemon=True).start()
+    return fitting
 
 
 def _trainer(task: TrainingTask, environment: Mapping[str, str], mailbox: Any, gpus: float) -> Any:
@@ -140,6 +158,7 @@ def _trainer(task: TrainingTask, environment: Mapping[str, str], mailbox: Any, g
         train_loop_config={
             TASK: task.model_copy(update={"hardware": place}).model_dump_json(),
             MAILBOX: mailbox,
+            LIKENESS: likeness(),
         },
         torch_config=TorchConfig(backend="nccl" if on_gpus else "gloo"),
         scaling_config=ScalingConfig(
@@ -178,6 +197,11 @@ def _work(config: dict[str, Any]) -> None:
         mailbox.tell.remote(news.model_dump_json())
 
     asked = _Seldom(stop)
+    try:
+        demand(config[LIKENESS])
+    except OtherCode as error:
+        ray.get(mailbox.end.remote("refused", str(error)))
+        raise
     if int(os.environ.get("RANK", "0")) > 0:
         with suppress(TrainingStopped, TrainingDiverged, UserError):  # which the first one tells
             join_task(task)

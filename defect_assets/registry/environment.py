@@ -1,12 +1,11 @@
 """The environment that everything is computed in."""
 
 import re
-from importlib import metadata
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from defect_assets.registry.installed import installed
+from defect_assets.registry.installed import installed, version_of
 from defect_assets.store import Digest, Store, canonical_json, digest_of
 
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)(?:\s*;\s*([^\\]+?))?\s*\\?$", re.M)
@@ -70,10 +69,7 @@ def drift(lock: Path) -> dict[str, tuple[str, str]]:
         locked.setdefault(match[1], set()).add(match[2])
     found = {}
     for name, versions in locked.items():
-        try:
-            installed = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-        if installed not in versions:
+        installed = version_of(name)
+        if installed is not None and installed not in versions:
             found[name] = (" or ".join(sorted(versions)), installed)
     return found

@@ -2,8 +2,10 @@
 
 import importlib.util
 import json
+import os
 import platform
 import runpy
+import site
 import sys
 from collections.abc import Iterable
 from importlib import metadata
@@ -18,10 +20,8 @@ def installed(names: Iterable[str]) -> dict[str, Any]:
     """
     packages = {}
     for name in sorted(set(names)):
-        try:
-            packages[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue  # locked for another platform or another Python
+        if version := version_of(name):  # else it is locked for another platform or another Python
+            packages[name] = version
     torch = _torch_version()
     return {
         "python": platform.python_version(),
@@ -30,6 +30,18 @@ def installed(names: Iterable[str]) -> dict[str, Any]:
         "cuda": torch.get("cuda"),
         "packages": packages,
     }
+
+
+def version_of(name: str) -> str | None:
+    """Return the version of an installed package, or None where there is none.
+
+    What a package brings for itself alone does not count: Ray, once it is imported, leads Python to
+    packages of its own before those that are installed.
+    """
+    own = [f"{folder}{os.sep}" for folder in site.getsitepackages()]
+    path = [entry for entry in sys.path if not any(entry.startswith(folder) for folder in own)]
+    found = next(iter(metadata.distributions(name=name, path=path)), None)
+    return found.version if found else None
 
 
 def _torch_version() -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Whether work goes to a cluster is said by one variable; what is missing is said in a sentence."""
 
+import signal
 import subprocess
 import sys
 
@@ -7,6 +8,7 @@ import pytest
 
 from defect_assets.cluster.connection import NoCluster, connect, on_ray
 from tests.end_to_end.conftest import free_port
+from tests.servers.ray import RayCluster
 
 
 def test_one_machine_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,6 +30,16 @@ def test_a_cluster_that_is_not_there_is_said_to_be_missing(monkeypatch: pytest.M
     monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port()}")
     with pytest.raises(NoCluster, match="start one with ray start --head, or name another"):
         connect()
+
+
+@pytest.mark.slow
+def test_what_a_process_does_when_it_is_terminated_stays(
+    cluster: RayCluster,
+) -> None:
+    """Dagster notes that a run was cancelled; Ray's answer would be to end at once."""
+    before = signal.getsignal(signal.SIGTERM)
+    connect()
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_who_asks_for_no_cluster_imports_no_ray() -> None:

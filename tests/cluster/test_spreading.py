@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from defect_assets.cluster.likeness import OtherCode
 from defect_assets.cluster.spreading import OnRay
 from defect_assets.dataset.description import DatasetDescription
 from defect_assets.dataset.ingest import ingest
@@ -108,3 +109,10 @@ def test_a_delivery_is_the_same_batch_and_damage_is_found(
     found = verify(store, spread=OnRay())
     assert len(found.damages) == 1
     assert found == verify(store)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_node_with_other_code_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("defect_assets.cluster.spreading.likeness", lambda: "another commit")
+    with pytest.raises(OtherCode, match="bring all nodes to one commit"):
+        list(OnRay()(square, [1]))

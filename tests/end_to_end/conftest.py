@@ -19,10 +19,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from playwright.sync_api import Page, sync_playwright
 
 from tests.checkouts import commit_all
 from tests.conftest import PROJECT
 
+NEEDS_CHROMIUM = pytest.mark.skipif(
+    shutil.which("chromium") is None, reason="needs Debian's chromium"
+)
 SHIPPED = [
     ".gitignore",
     "defect_assets",
@@ -77,6 +81,14 @@ class Checkout:
         path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | changes))
         if commit:
             commit_all(self.root)
+
+    def look_often(self) -> None:
+        """Let sensors look each second instead of four times a minute, and commit it."""
+        for source in (self.root / "defect_assets" / "automation").glob("*.py"):
+            text = source.read_text()
+            often = text.replace("minimum_interval_seconds=15", "minimum_interval_seconds=1")
+            source.write_text(often)
+        commit_all(self.root)
 
     @contextmanager
     def background(
@@ -165,3 +177,17 @@ def demo(copy_checkout: Callable[[], Checkout]) -> Checkout:
     checkout = copy_checkout()
     (checkout.root / "demo.txt").write_text(checkout.cli("demo").stdout)
     return checkout
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Page]:
+    """A page in Chromium."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"),
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        page.set_default_timeout(60_000)
+        yield page
+        browser.close()

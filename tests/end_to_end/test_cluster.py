@@ -16,8 +16,9 @@ import pytest
 from defect_assets.home import Home
 from defect_assets.store.verify import verify
 from tests.end_to_end.conftest import Checkout
+from tests.servers.faults import Fault, FaultyProxy
 from tests.servers.hosts import HERE, Host, hosts
-from tests.servers.postgres import postgres_server
+from tests.servers.postgres import Postgres, postgres
 from tests.servers.ray import Node, RayCluster
 from tests.servers.s3 import Unavailable, moto_server
 from tests.small import contents
@@ -36,6 +37,8 @@ class Plant:
     cluster: RayCluster
     environment: dict[str, str]
     home: Home
+    bucket: FaultyProxy
+    """What stands between all of them and the bucket."""
 
     def start(self, *arguments: str) -> subprocess.Popen:
         """Begin a command."""
@@ -58,9 +61,22 @@ class Plant:
     def log(self) -> Path:
         return self.checkout.root / "cluster.log"
 
-    def trains_on(self) -> Node | None:
-        """Return the node on which a model is being trained, if one is."""
-        return next((node for node in self.cluster.workers if node.workers("RayTrain")), None)
+    def wait_for_training(self, walk: subprocess.Popen) -> Node:
+        """Wait until a model is being trained; return the node on which it is."""
+        deadline = time.monotonic() + SECONDS
+        while time.monotonic() < deadline:
+            for node in self.cluster.workers:
+                if node.workers("RayTrainWorker"):
+                    return node
+            assert walk.poll() is None, self.log.read_text()[-5000:]
+            time.sleep(0.1)
+        raise TimeoutError(self.log.read_text()[-5000:])
+
+    def check(self, alone: dict[str, str | None]) -> None:
+        """Make sure that all is there, sound, and as on one machine."""
+        assert contents(self.home.store()) == alone
+        assert verify(self.home.store(cached=False)).damages == ()
+        assert "All is up to date" in self.run("repro")
 
 
 def deliver(checkout: Checkout, home: Path) -> None:
@@ -88,10 +104,10 @@ def alone(small: Checkout) -> dict[str, str | None]:
 
 
 @pytest.fixture(scope="module")
-def database() -> Iterator[str]:
+def database() -> Iterator[Postgres]:
     with ExitStack() as stack:
         try:
-            yield stack.enter_context(postgres_server())
+            yield stack.enter_context(postgres())
         except Unavailable as error:
             pytest.skip(str(error))
 
@@ -107,14 +123,14 @@ def network() -> Iterator[list[Host | None]]:
 
 
 @pytest.fixture
-def plant(small: Checkout, network: list[Host | None], database: str) -> Iterator[Plant]:
+def plant(small: Checkout, network: list[Host | None], database: Postgres) -> Iterator[Plant]:
     """A head that only coordinates, two workers with a processor each, a bucket, a database."""
     home = small.root / f"plant-{time.monotonic_ns()}"
     deliver(small, home)
     here = HERE if network[0] else "127.0.0.1"
-    with moto_server(here) as bucket:
-        url = bucket.new_store()
-        own = bucket.environment() | {"OMP_WAIT_POLICY": "PASSIVE"}
+    with moto_server(here) as server, FaultyProxy(server.endpoint, host=here) as bucket:
+        url = server.new_store()
+        own = server.environment() | {"AWS_ENDPOINT_URL": bucket.endpoint}
         cluster = RayCluster(code=small.root, host=here, variables=own)
         environment = {
             **small.environment,
@@ -124,13 +140,13 @@ def plant(small: Checkout, network: list[Host | None], database: str) -> Iterato
             "DAGSTER_HOME": str(home / "dagster"),
             "BENTOML_HOME": str(home / "bentoml"),
             "DEFECT_STORE": url,
-            "DEFECT_POSTGRES": database,
+            "DEFECT_POSTGRES": database.url,
         }
         try:
             cluster.start(0)
             for host in network:
                 cluster.add_worker(on=host)
-            yield Plant(small, cluster, environment, Home(home, url, bucket.access()))
+            yield Plant(small, cluster, environment, Home(home, url, server.access()), bucket)
         finally:
             cluster.stop()
 
@@ -139,15 +155,41 @@ def test_the_road_comes_to_the_same_digests_though_a_machine_is_lost(
     plant: Plant, alone: dict[str, str | None]
 ) -> None:
     walk = plant.start("repro")
-    deadline = time.monotonic() + SECONDS
-    while (node := plant.trains_on()) is None:
-        assert walk.poll() is None, plant.log.read_text()[-5000:]
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    node = plant.wait_for_training(walk)
     node.kill()
-    assert walk.wait(SECONDS) == 0, plant.log.read_text()[-5000:]
     plant.cluster.workers.remove(node)
-    assert contents(plant.home.store()) == alone
-    assert verify(plant.home.store(cached=False)).damages == ()
-    assert "All is up to date" in plant.run("repro")
+    assert walk.wait(SECONDS) == 0, plant.log.read_text()[-5000:]
+    plant.check(alone)
     assert "all is sound" in plant.run("verify")
+
+
+def test_a_head_that_dies_fails_the_run_and_repro_ends_the_work(
+    plant: Plant, alone: dict[str, str | None]
+) -> None:
+    walk = plant.start("repro")
+    plant.wait_for_training(walk)
+    plant.cluster.kill_head()
+    assert walk.wait(SECONDS) != 0
+    for node in plant.cluster.workers:  # who lost their head for good
+        node.kill()
+    plant.cluster.workers.clear()
+    plant.cluster.start(0)
+    plant.cluster.add_worker()
+    plant.run("repro")
+    plant.check(alone)
+
+
+def test_a_bucket_that_refuses_and_a_database_that_restarts_are_waited_for(
+    plant: Plant, alone: dict[str, str | None], database: Postgres
+) -> None:
+    plant.bucket.fail(Fault.SLOW_DOWN, probability=0.2)
+    walk = plant.start("repro")
+    plant.wait_for_training(walk)
+    plant.bucket.fail(Fault.RESET)
+    database.restart(5)
+    time.sleep(40)
+    plant.bucket.heal()
+    if walk.wait(SECONDS):  # it met one of them at a moment that it does not bear, and says so
+        assert "Traceback" not in plant.log.read_text()
+        plant.run("repro")
+    plant.check(alone)

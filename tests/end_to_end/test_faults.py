@@ -37,11 +37,11 @@ class Nursery:
     process: subprocess.Popen
     log: Path
 
-    def walk(self, last: int = 0) -> tuple[int, int]:
+    def walk(self, last: int = 0, *stages: str) -> tuple[int, int]:
         """Walk up to some point; return how that ended, and how many points there were."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(f"{last} {WALK}\n")
+        self.process.stdin.write(" ".join([str(last), WALK, *stages]) + "\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()
         assert line, self.log.read_text()[-3000:]
@@ -101,6 +101,25 @@ def in_dagster(home: Home) -> dict[tuple[str, str], str]:
     return found
 
 
+def assert_whole(
+    home: Home, there: dict[str, str | None], told: dict[tuple[str, str], str]
+) -> None:
+    """Demand that all is there, for the store and for Dagster, and nobody said to be at work."""
+    assert verify(home.store()).damages == ()
+    assert contents(home.store()) == there
+    assert in_dagster(home) == told
+    with dg.DagsterInstance.from_config(str(home.dagster)) as instance:
+        # One that was killed in its first moment holds nothing; it is buried some minutes later.
+        unfinished = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
+        assert [run for run in unfinished if WORKER in run.tags] == []
+        events = instance.event_log_storage
+        assert events.get_concurrency_info("gpu").claimed_slots == []
+        for asset, name in BLOCKING:
+            key = dg.AssetCheckKey(dg.AssetKey(asset), name)
+            [last] = events.get_asset_check_execution_history(key, limit=1)
+            assert last.status == AssetCheckExecutionRecordStatus.SUCCEEDED
+
+
 @dataclass(frozen=True)
 class Undisturbed:
     """What there is where nobody is killed."""
@@ -148,16 +167,4 @@ def test_killed_again_and_again_it_comes_to_the_same(undisturbed: Undisturbed, s
         assert kills == KILLS
         status, _ = born.walk()
         assert status == 0, born.log.read_text()[-3000:]
-    assert verify(home.store()).damages == ()
-    assert contents(home.store()) == undisturbed.contents
-    assert in_dagster(home) == undisturbed.in_dagster
-    with dg.DagsterInstance.from_config(str(home.dagster)) as instance:
-        # One that was killed in its first moment holds nothing; it is buried some minutes later.
-        unfinished = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
-        assert [run for run in unfinished if WORKER in run.tags] == []
-        events = instance.event_log_storage
-        assert events.get_concurrency_info("gpu").claimed_slots == []
-        for asset, name in BLOCKING:
-            key = dg.AssetCheckKey(dg.AssetKey(asset), name)
-            [last] = events.get_asset_check_execution_history(key, limit=1)
-            assert last.status == AssetCheckExecutionRecordStatus.SUCCEEDED
+    assert_whole(home, undisturbed.contents, undisturbed.in_dagster)

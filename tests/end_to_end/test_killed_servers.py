@@ -11,13 +11,15 @@ from contextlib import contextmanager
 
 import psutil
 import pytest
+from playwright.sync_api import Page
 
 from defect_assets.assets.training_worker import GRACE
 from defect_assets.assets.training_worker import __name__ as WORKER
 from defect_assets.home import Home
 from defect_assets.store.verify import verify
-from tests.end_to_end.conftest import Checkout, free_port
+from tests.end_to_end.conftest import NEEDS_CHROMIUM, Checkout, free_port
 from tests.end_to_end.test_unattended import Platform
+from tests.servers.dagster import processes
 
 pytestmark = pytest.mark.slow
 
@@ -28,8 +30,6 @@ _REPOSITORY = """{ repositoriesOrError { ... on RepositoryConnection { nodes {
     name location { name } } } } }"""
 _LAUNCH = """mutation($run: ExecutionParams!) { launchRun(executionParams: $run) {
     __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
-_TERMINATE = "mutation($id: String!) { terminateRun(runId: $id) { __typename } }"
-_STATUS = "query($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
 
 
 @pytest.fixture(scope="module")
@@ -93,18 +93,6 @@ def wait_for(what: Callable[[], bool], seconds: float, why: Callable[[], str] = 
         time.sleep(0.1)
 
 
-def processes(checkout: Checkout) -> list[psutil.Process]:
-    """Return the processes that work on a home."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("DEFECT_HOME") == str(checkout.home):
-                found.append(process)
-        except (psutil.Error, OSError):
-            continue
-    return found
-
-
 def running(checkout: Checkout, what: str) -> list[psutil.Process]:
     return [p for p in processes(checkout) if what in " ".join(p.cmdline())]
 
@@ -128,19 +116,21 @@ def copied(prepared: Checkout, name: str) -> Checkout:
     return checkout
 
 
-def test_cancelled_in_the_ui_it_stops_within_seconds(prepared: Checkout, undisturbed: str) -> None:
+@NEEDS_CHROMIUM
+def test_cancelled_by_a_click_it_stops_within_seconds(
+    prepared: Checkout, undisturbed: str, page: Page
+) -> None:
     checkout = copied(prepared, "cancelled")
     with training(checkout) as (platform, run):
         [worker] = running(checkout, WORKER)
+        page.goto(f"{platform.url}/runs/{run}")
+        page.get_by_role("button", name="Terminate").click()
+        dialog = page.get_by_role("dialog")
         asked = time.monotonic()
-        platform.ask(_TERMINATE, id=run)
+        dialog.get_by_role("button", name="Terminate 1 run").click()
         wait_for(lambda: not worker.is_running(), GRACE)
         assert time.monotonic() - asked < GRACE
-
-        def status() -> str:
-            return str(platform.ask(_STATUS, id=run)["runOrError"]["status"])
-
-        wait_for(lambda: status() == "CANCELED", 60)
+        page.get_by_text("Canceled").first.wait_for()
         assert Home(checkout.home).store().content(MODEL) is None
     goes_on_to(checkout, undisturbed)
 

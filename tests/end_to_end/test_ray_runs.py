@@ -1,5 +1,6 @@
 """Real daemon, real webserver, real Ray cluster: what is asked for in the UI becomes a Ray job."""
 
+import json
 import os
 import signal
 import sys
@@ -122,7 +123,8 @@ def to(cluster: RayCluster) -> Iterator[pytest.MonkeyPatch]:
 
 
 def test_a_run_is_a_job_of_the_cluster(deployment: Deployment) -> None:
-    run = deployment.webserver.materialize("python_environment")
+    needs = {"dagster-ray/config": json.dumps({"num_cpus": 1})}
+    run = deployment.webserver.materialize("python_environment", tags=needs)
     assert deployment.webserver.end(run) == "SUCCESS"
     job = deployment.jobs()[f"dagster-run-{run}"]
     deployment.wait_for(lambda: deployment.jobs()[f"dagster-run-{run}"].status == "SUCCEEDED", 30)

@@ -1,19 +1,15 @@
 """Dagster's UI in a browser, on the home in which the demo was run."""
 
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page, expect, sync_playwright
+from playwright.sync_api import Locator, Page, expect
 
-from tests.end_to_end.conftest import Checkout, free_port
+from tests.end_to_end.conftest import NEEDS_CHROMIUM, Checkout, free_port
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Debian's chromium"),
-]
+pytestmark = [pytest.mark.slow, NEEDS_CHROMIUM]
 
 
 @pytest.fixture(scope="module")
@@ -22,19 +18,6 @@ def ui(demo: Checkout) -> Iterator[str]:
     command = [sys.executable, "-m", "defect_assets", "dev", "--port", str(port)]
     with demo.background(command, f"http://127.0.0.1:{port}/server_info"):
         yield f"http://127.0.0.1:{port}"
-
-
-@pytest.fixture(scope="module")
-def page() -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"),
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
-        page = browser.new_page(viewport={"width": 1440, "height": 900})
-        page.set_default_timeout(60_000)
-        yield page
-        browser.close()
 
 
 def test_the_lineage_shows_every_asset_and_no_dialog(ui: str, page: Page) -> None:

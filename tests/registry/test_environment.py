@@ -1,6 +1,9 @@
+import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 
+import pytest
 import torch
 
 from defect_assets.home import PROJECT
@@ -16,6 +19,21 @@ def test_the_environment_is_what_is_installed() -> None:
     assert environment.cuda == torch.version.cuda
     assert len(environment.packages) > 100
     assert current_environment(LOCK) == environment
+
+
+def test_what_ray_brings_for_itself_is_no_part_of_the_environment() -> None:
+    pytest.importorskip("ray")
+    before = current_environment(LOCK)
+    done = subprocess.run(
+        [sys.executable, "-c", "import ray; " + _DIGEST], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == before.digest
+
+
+_DIGEST = (
+    "from defect_assets.registry.environment import current_environment; "
+    "from defect_assets.home import LOCK; print(current_environment(LOCK).digest)"
+)
 
 
 def test_another_lock_is_another_environment(tmp_path: Path) -> None:

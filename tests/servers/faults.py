@@ -74,6 +74,7 @@ class FaultyProxy:
         upstream: The server's URL.
         seed: Of the choice of the requests that are struck.
         stall_s: How long a stall lasts.
+        host: The address that it listens on.
         without: Headers of requests, in small letters, that are not passed on: those of what a
             poorer server does not know.
     """
@@ -84,6 +85,7 @@ class FaultyProxy:
         *,
         seed: int = 0,
         stall_s: float = 20,
+        host: str = "127.0.0.1",
         without: Collection[str] = (),
     ) -> None:
         self.dropped = {"connection", "expect", "transfer-encoding", *without}
@@ -100,7 +102,7 @@ class FaultyProxy:
         self._random = random.Random(seed)
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server = _Server((host, 0), _Handler)
         self._server.proxy = self
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.02,), daemon=True
@@ -108,7 +110,8 @@ class FaultyProxy:
 
     @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        host, port = self._server.server_address[:2]
+        return f"http://{host!s}:{port}"
 
     def fail(
         self,

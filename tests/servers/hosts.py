@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tests.servers.s3 import Unavailable
 
-NETWORK = "192.0.2."
+NETWORK = "198.51.100."
 """Of addresses that are nobody's (RFC 5737)."""
 BRIDGE = "defect-assets"
 HERE = f"{NETWORK}1"
@@ -44,8 +44,11 @@ def hosts(number: int) -> Iterator[list[Host]]:
     """
     if shutil.which("ip") is None or os.geteuid() != 0:
         raise Unavailable("network namespaces need root and iproute2")
+    _remove([Host(f"{BRIDGE}-{n}", "") for n in range(number)])  # of a test that was killed
+    addresses = subprocess.run(["ip", "-brief", "address"], capture_output=True, text=True)
+    if f" {NETWORK}" in addresses.stdout:
+        raise Unavailable(f"this machine is in the network {NETWORK}0 itself")
     made = [Host(f"{BRIDGE}-{n}", f"{NETWORK}{n + 2}") for n in range(number)]
-    _remove(made)  # of a test that was killed
     try:
         _ip("link", "add", BRIDGE, "type", "bridge")
         _ip("address", "add", f"{HERE}/24", "dev", BRIDGE)

@@ -2,20 +2,54 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.end_to_end.conftest import free_port
 from tests.servers.s3 import Unavailable
 
 
+@dataclass
+class Postgres:
+    """A running server with an empty database."""
+
+    url: str
+    start: Callable[[], subprocess.Popen]
+    process: subprocess.Popen
+
+    def restart(self, seconds: float) -> None:
+        """End it, whoever is connected, and start it again after some time."""
+        self.stop()
+        time.sleep(seconds)
+        self.process = self.start()
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(30)
+
+
 @contextmanager
 def postgres_server() -> Iterator[str]:
     """Start a server with an empty database; yield its URL.
+
+    Raises
+    ------
+    Unavailable
+        If it is not installed.
+    """
+    with postgres() as server:
+        yield server.url
+
+
+@contextmanager
+def postgres() -> Iterator[Postgres]:
+    """Start a server with an empty database.
 
     Raises
     ------
@@ -37,16 +71,20 @@ def postgres_server() -> Iterator[str]:
 
     data = folder / "data"
     run("initdb", "--pgdata", str(data), "--username", "defect", "--auth", "trust")
-    server = subprocess.Popen(
-        [
-            *(str(found[-1] / "postgres"), "-D", str(data), "-p", str(port)),
-            *("-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={folder}"),
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        user=user,
-        cwd=folder,
-    )
+
+    def start() -> subprocess.Popen:
+        return subprocess.Popen(
+            [
+                *(str(found[-1] / "postgres"), "-D", str(data), "-p", str(port)),
+                *("-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={folder}"),
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            user=user,
+            cwd=folder,
+        )
+
+    server = Postgres(f"postgresql://defect@127.0.0.1:{port}/dagster", start, start())
     address = ("--host", "127.0.0.1", "--port", str(port), "--username", "defect")
     try:
         for _ in range(100):
@@ -55,8 +93,7 @@ def postgres_server() -> Iterator[str]:
                 break
             except subprocess.CalledProcessError:
                 time.sleep(0.2)
-        yield f"postgresql://defect@127.0.0.1:{port}/dagster"
+        yield server
     finally:
-        server.terminate()
-        server.wait(30)
+        server.stop()
         shutil.rmtree(folder, ignore_errors=True)
