@@ -23,8 +23,9 @@ from defect_assets.scoring.work import Job, Shard
 from defect_assets.store import Backend, Digest, NotInStore, S3Access
 
 MANIFEST = "manifest.json"
-CODE = ("scoring.work", "scoring.files", "inference.runtimes.choice")
-"""The modules that decide what stands in the results."""
+CODE = ("inference.images", "inference.detector", "inference.runtimes.choice")
+"""The modules that decide what a model says of an image. Others may change while a long work is
+interrupted."""
 
 
 class OutputTaken(UserError):
