@@ -24,6 +24,7 @@ def run(job: Job, shards: Sequence[int], access: S3Access | None = None) -> Iter
             for future in as_completed(running):
                 yield future.result()
         finally:
+            worker.stop()
             pool.shutdown(wait=True, cancel_futures=True)
 
 

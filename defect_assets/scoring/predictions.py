@@ -6,6 +6,7 @@ the snapshot, the model, the code and the environment.
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -160,18 +161,19 @@ def predict(
     """
     plan = hold_plan(source.items(access))
     job = Job(model, source, plan, Stored(source.store, source.cache))
-    shards = {}
+    made = []
     done = 0
-    for shard in engine.run(job, range(count_shards(plan)), access):
-        if shard.unread:
-            raise Unreadable(
-                f"{shard.unread} images of {source.dataset} cannot be read: defect-assets verify "
-                "tells which, and --repair-from restores them"
-            )
-        shards[shard.number] = shard
-        done += shard.images
-        tell(done, plan.images)
-    ordered = [shards[number] for number in sorted(shards)]
+    with closing(engine.run(job, range(count_shards(plan)), access)) as shards:
+        for shard in shards:
+            if shard.unread:
+                raise Unreadable(
+                    f"{shard.unread} images of {source.dataset} cannot be read: defect-assets "
+                    "verify tells which, and --repair-from restores them"
+                )
+            made.append(shard)
+            done += shard.images
+            tell(done, plan.images)
+    ordered = sorted(made, key=lambda shard: shard.number)
     return Predictions(
         bundle=bundle,
         snapshot=source.digest,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,8 +23,9 @@ from defect_assets.scoring.work import Job, Shard
 from defect_assets.store import Backend, Digest, NotInStore, S3Access
 
 MANIFEST = "manifest.json"
-CODE = ("scoring.work", "scoring.files", "inference.runtimes.choice")
-"""The modules that decide what stands in the results."""
+CODE = ("inference.images", "inference.detector", "inference.runtimes.choice")
+"""The modules that decide what a model says of an image. Others may change while a long work is
+interrupted."""
 
 
 class OutputTaken(UserError):
@@ -120,9 +122,10 @@ def score(
     outcome.found = outcome.images
     tell(outcome.images, manifest.images)
     missing = [number for number in range(count_shards(plan)) if number not in there]
-    for shard in engine.run(Job(model, source, plan, Files(url)), missing, access):
-        outcome.add(shard)
-        tell(outcome.images, manifest.images)
+    with closing(engine.run(Job(model, source, plan, Files(url)), missing, access)) as shards:
+        for shard in shards:
+            outcome.add(shard)
+            tell(outcome.images, manifest.images)
     return outcome
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -64,6 +65,10 @@ class Job:
     sink: Sink
 
 
+class Stopped(Exception):
+    """A shard that is left since the work was stopped."""
+
+
 class Worker:
     """Works on shards of a job. Any number of threads may use it.
 
@@ -84,19 +89,30 @@ class Worker:
         self._reader = job.source.open(access)
         self._writer = job.sink.open(access)
         self._reading = ThreadPoolExecutor(callers)
+        self._stopped = threading.Event()
 
     def score(self, number: int) -> Shard:
-        """Look at all images of a shard, and write what came of it."""
+        """Look at all images of a shard, and write what came of it.
+
+        Raises
+        ------
+        Stopped
+            If it was stopped meanwhile; nothing is written then.
+        """
         items = self._plan.items(number, self._access)
-        predictions = [
-            prediction
-            for some, files in _read_ahead(self._reader, items, self._reading)
-            for prediction in look(self.detector, some, files)
-        ]
+        predictions: list[Prediction] = []
+        for some, files in _read_ahead(self._reader, items, self._reading):
+            if self._stopped.is_set():
+                raise Stopped(f"shard {number} was left")
+            predictions += look(self.detector, some, files)
         tables = self._writer.write(number, predictions, self.detector.runtime)
         verdicts = Counter(p.verdict for p in predictions if not p.error)
         unread = len(predictions) - sum(verdicts.values())
         return Shard(number, dict(verdicts), unread, tables)
+
+    def stop(self) -> None:
+        """Leave the shards that are being worked on: nobody waits for them any more."""
+        self._stopped.set()
 
 
 def _read_ahead(

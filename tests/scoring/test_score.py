@@ -4,6 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,20 @@ import pytest
 from defect_assets.home import Home
 from defect_assets.inference.detector import Detector
 from defect_assets.inference.images import decode_image
+from defect_assets.registry.exporting import export_runtimes
+from defect_assets.scoring.files import Files
+from defect_assets.scoring.plan import WrittenPlan, count_shards, hold_plan
 from defect_assets.scoring.released import as_served, chosen
 from defect_assets.scoring.score import Outcome, OutputTaken, score
 from defect_assets.scoring.sources import BucketSource, FolderSource, NoSource, SnapshotSource
-from defect_assets.store import Store, digest_of, s3
+from defect_assets.scoring.work import Job, Stopped, Worker
+from defect_assets.store import Record, Store, digest_of, s3
 from defect_assets.store.objects import write_tree
 from tests.conftest import PROJECT
 from tests.releases import bundle_files, publish_release
 from tests.scoring.conftest import BROKEN, IMAGES, SEED, assert_same, fetch, tables, upload
 from tests.servers.s3 import S3Server
+from tests.trained import tiles
 
 SIZE = 8
 
@@ -81,6 +87,32 @@ def test_each_image_has_the_row_that_the_model_gives_it(
     assert seen == {"uncertain", "ng"}
 
 
+def test_a_packed_release_is_run_as_it_is_served(
+    released: Store, images: Path, tmp_path: Path
+) -> None:
+    score_folder(released, images, tmp_path / "torch")
+    packed = tmp_path / "model"
+    write_tree(bundle_files(SEED), packed)
+    export_runtimes(packed, tiles(1, 2))
+    files = {f"model/{path.name}": path.read_bytes() for path in packed.iterdir()}
+    content = released.objects.put_tree(files)
+    released.publish("bentos/v0.1.0", Record(asset="defect_bento", content=content))
+    score_folder(released, images, tmp_path / "out")
+    rows = {name: tables(tmp_path / name)["images"] for name in ("torch", "out")}
+    assert set(rows["torch"]["runtime"].dropna()) == {"torch fp32"}
+    assert rows["out"]["runtime"].dropna().str.startswith("openvino").all()
+    pd.testing.assert_series_equal(rows["out"]["verdict"], rows["torch"]["verdict"])
+
+    # One at a time, as on a cluster, it says the same to the last bit.
+    model = as_served(released, chosen(released, None))
+    source, alone = FolderSource(images), tmp_path / "alone"
+    plan = WrittenPlan(str(tmp_path / "out"), IMAGES + len(BROKEN), SIZE)
+    worker = Worker(Job(model, source, plan, Files(str(alone))), callers=1)
+    for number in range(count_shards(plan)):
+        worker.score(number)
+    assert_same(alone, tmp_path / "out")
+
+
 def test_broken_images_have_rows_that_say_why(
     released: Store, images: Path, tmp_path: Path
 ) -> None:
@@ -111,6 +143,29 @@ def test_what_is_done_is_not_done_again(released: Store, images: Path, tmp_path:
     assert kept.stat().st_mtime_ns == before
     assert outcome.unread == len(BROKEN)
     assert_same(tmp_path / "out", tmp_path / "whole")
+
+
+def test_who_interrupts_does_not_wait_for_what_is_begun(
+    released: Store, images: Path, tmp_path: Path
+) -> None:
+    def interrupt(done: int, total: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as held:  # and with it all that was at work
+        score_folder(released, images, tmp_path / "out", tell=interrupt)
+    written = len(list((tmp_path / "out" / "images").iterdir()))
+    assert 1 <= written < 5
+    time.sleep(1)  # nobody goes on with the rest
+    assert len(list((tmp_path / "out" / "images").iterdir())) == written
+    assert held.traceback
+    model = as_served(released, chosen(released, None))
+    plan = hold_plan(FolderSource(images).items())
+    worker = Worker(Job(model, FolderSource(images), plan, Files(str(tmp_path / "left"))), 1)
+    worker.stop()
+    with pytest.raises(Stopped):
+        worker.score(0)
+    assert not (tmp_path / "left").exists()
 
 
 def test_images_that_came_since_it_began_do_not_shift_the_others(
