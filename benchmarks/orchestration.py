@@ -5,7 +5,8 @@
 1. `repro` of the whole graph against `dvc repro` of a pipeline of five stages over the same images,
    both with nothing to do.
 2. The same against the number of batches, and some hundred snapshots of them.
-3. The time from a delivery's marker to the request for its ingest, by the sensor `new_images`.
+3. The time from a delivery's marker to the request for its ingest, by the sensor `new_images`:
+   what a tick takes and when it comes; and observed, with the real daemon and code server.
 
 DVC comes from PyPI into an environment of its own. See orchestration.md.
 """
@@ -13,6 +14,7 @@ DVC comes from PyPI into an environment of its own. See orchestration.md.
 import argparse
 import json
 import os
+import random
 import shutil
 import statistics
 import sys
@@ -32,14 +34,17 @@ from defect_assets.dataset.snapshot import find_snapshot
 from defect_assets.home import Home
 from defect_assets.store import Record, Store
 from tests.checkouts import commit_all, git
-from tests.end_to_end.conftest import SHIPPED
+from tests.end_to_end.conftest import SHIPPED, Checkout
 from tests.experiments import new_home
-from tests.small import cut, ingest, plain
+from tests.servers.dagster import dagster_servers
+from tests.small import cut, home_of, ingest, plain
 
 DVC = "dvc"
 STAGES = ("ingest", "cut", "split", "train", "evaluate")
 SNAPSHOTS = 300
 """At most as many as there are batches."""
+ARRIVALS = 12
+"""Deliveries whose wait is observed."""
 
 
 def main() -> None:
@@ -51,6 +56,7 @@ def main() -> None:
     found["no-op"] = against_dvc(work, options.repeat)
     found["partitions"] = [partitions(work, n, options.repeat) for n in options.partitions]
     found["marker to request"] = marker_to_request(work, options.repeat)
+    found["marker to request, observed"] = observed(work)
     (work / "orchestration.json").write_text(json.dumps(found, indent=2))
     print(f"\n{work / 'orchestration.json'}")
 
@@ -168,6 +174,43 @@ def marker_to_request(work: Path, repeat: int) -> dict[str, float]:
     print("\nFrom a delivery's marker to the request for its ingest:\n")
     print(f"a tick takes {tick:.2f} s, and comes every {interval} s: at most {most:.1f} s")
     return {"tick s": tick, "interval s": interval, "at most s": most}
+
+
+def observed(work: Path) -> dict[str, float]:
+    """Measure how long deliveries wait until Dagster's instance has the run that takes them in."""
+    import dagster as dg
+
+    from defect_assets.automation.changes import UNDER_WAY
+    from defect_assets.automation.deliveries import new_images
+
+    root = work / "observed"
+    shutil.rmtree(root, ignore_errors=True)
+    checkout = Checkout(_checkout(root))
+    home, outside = home_of(checkout.home), home_of(root / "outside")
+    rng = random.Random(0)
+    seconds = []
+    with (
+        dagster_servers(checkout) as servers,
+        dg.DagsterInstance.from_config(str(home.dagster)) as instance,
+    ):
+        servers.switch_on(new_images.name)
+        servers.start_daemon()
+        for turn in range(ARRIVALS + 1):
+            name = f"delivery-{turn:02}"
+            plain(outside, name, range(turn * 30, turn * 30 + 30))
+            (outside.inbox / name).rename(home.inbox / name)
+            start = time.perf_counter()
+            own = dg.RunsFilter(tags={"dagster/partition": name})
+            while not instance.get_runs_count(own):
+                time.sleep(0.05)
+            seconds.append(time.perf_counter() - start)
+            while instance.get_runs_count(dg.RunsFilter(statuses=UNDER_WAY)):
+                time.sleep(0.5)
+            time.sleep(rng.uniform(0, new_images.minimum_interval_seconds or 30))
+    del seconds[0]  # it waited for the servers' start, and for the environment's record
+    least, median, most = min(seconds), statistics.median(seconds), max(seconds)
+    print(f"observed, {ARRIVALS} times: {least:.1f} s, median {median:.1f} s, {most:.1f} s at most")
+    return {"min s": least, "median s": median, "max s": most}
 
 
 def _checkout(root: Path) -> Path:

@@ -27,6 +27,7 @@ def _materialized(output: str) -> list[str]:
 
 def test_one_command_takes_the_whole_road(demo: Checkout) -> None:
     output = (demo.root / "demo.txt").read_text()
+    assert "[pipes]" not in output  # Dagster's own words, of how it talks to the training
     assert _materialized(output) == [
         "python_environment",
         "raw_images",

@@ -32,9 +32,9 @@ VICTIMS = ["daemon", "code server", "run worker"] * 3 + ["all at once"]
 KILLS = 30
 ROADS = 6
 """Within so many roads there must be as many kills."""
-CALM = 16
+CALM = 12
 """Events that Dagster hears of before a kill, at most; a run has some twenty."""
-PATIENCE = 30.0
+PATIENCE = 20.0
 """Seconds after which someone is killed though less happened."""
 
 
@@ -53,6 +53,10 @@ def undisturbed(copy_checkout: Callable[[], Checkout]) -> Undisturbed:
     checkout = copy_checkout()
     checkout.configure(commit=False, steps=100)
     (checkout.root / "configs" / "policy.yaml").write_text(yaml.safe_dump(POLICY))
+    # A run whose code server was killed before it began is given up by Dagster after a while.
+    instance = checkout.root / "configs" / "deploy" / "local" / "dagster.yaml"
+    sooner = "start_timeout_seconds: 30\n  poll_interval_seconds: 5"
+    instance.write_text(instance.read_text().replace("start_timeout_seconds: 180", sooner))
     checkout.look_often()  # who waits less is more often killed at work
     checkout.cli("import", "synthetic", "--tiles", "24", "--name", "one")
     home = Home(checkout.home)

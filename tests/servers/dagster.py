@@ -3,20 +3,25 @@
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import dagster as dg
 import psutil
 import yaml
 
-from defect_assets.home import Home
 from tests.end_to_end.conftest import Checkout, free_port, tool
 
 LOCATION = "defect-assets"
+_PREPARE = """
+import dagster
+from defect_assets.home import default_home
+default_home().prepare()
+dagster.DagsterInstance.get().dispose()
+"""
 
 
 @dataclass
@@ -34,11 +39,13 @@ class Servers:
         return self.checkout.home / "workspace.yaml"
 
     def prepare(self) -> None:
-        """Make the instance; processes that make it at once break it."""
-        home = Home(self.checkout.home)
-        home.prepare()
-        with dg.DagsterInstance.from_config(str(home.dagster)):
-            pass
+        """Make the instance as the checkout says; processes that make it at once break it."""
+        subprocess.run(
+            [sys.executable, "-c", _PREPARE],
+            cwd=self.checkout.root,
+            env=self.checkout.environment,
+            check=True,
+        )
         server = {"host": "127.0.0.1", "port": self.port, "location_name": LOCATION}
         self.workspace.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}))
 
