@@ -152,7 +152,7 @@ class Home:
             return here
         from defect_assets.cluster.spreading import OnRay
 
-        return OnRay(self.access.environment() if self.access else {}, gpus)
+        return OnRay(self.access.where() if self.access else {}, gpus)
 
     def description(self) -> DatasetDescription:
         """Read the dataset's description.

@@ -178,7 +178,7 @@ def _trained(
 
     try:
         return train_on_ray(
-            task, place.access.environment() if place.access else {}, hear, gpus_of(context)
+            task, place.access.where() if place.access else {}, hear, gpus_of(context)
         )
     except UserError as error:
         raise refuse(error) from error

@@ -26,7 +26,7 @@ class OnRay:
     Parameters
     ----------
     environment
-        Variables for the workers, e.g. with which a bucket is reached.
+        Variables for the workers, e.g. where a bucket is. Nothing secret: Ray shows them.
     gpus
         Of how much of a GPU a task has use, where the cluster has any.
     """

@@ -78,7 +78,7 @@ def train_on_ray(
     task
         What to train. Its folders are on a disk that the machines share.
     environment
-        Variables for the workers, e.g. with which a bucket is reached.
+        Variables for the workers, e.g. where a bucket is. Nothing secret: Ray shows them.
     hear
         Is told of progress, in this thread.
     gpus
