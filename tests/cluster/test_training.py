@@ -129,7 +129,8 @@ def test_a_training_that_is_interrupted_keeps_its_state(line: Line) -> None:
 @pytest.mark.usefixtures("cluster")
 def test_what_a_person_has_to_mend_is_said(line: Line) -> None:
     task = line.task("there")
-    strange = task.config.model_copy(update={"paint": {"Scratch": "crack"}})
+    painted = {"paint": {"Scratch": "crack"}, "sampling": {"batch_size": 4, "painted": 0.5}}
+    strange = TrainingConfig.model_validate(SMALL.model_dump() | painted)
     with pytest.raises(TrainingRefused, match="paint names Scratch, which the dataset lacks"):
         train_on_ray(task.model_copy(update={"config": strange}), {}, ignore)
     with pytest.raises(NoCluster, match="asks for 3 CPUs, and the cluster has 2: add machines"):
