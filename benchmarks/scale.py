@@ -165,7 +165,7 @@ def _scored(where: str, model: Path, tiles: Path, work: Path) -> Spreading:
     from benchmarks.scoring import read_model, timed
 
     with tempfile.TemporaryDirectory(dir=work) as output:
-        run = timed(read_model(model), tiles, output)
+        run = timed(read_model(model), tiles, output, times=3)
     return Spreading("score", where, run.images, run.seconds, run.rate)
 
 
