@@ -34,7 +34,8 @@ def on_ray() -> bool:
         raise NoCluster(f"{DEPLOY} is {asked!r}: it is local or ray")
     if asked == "ray" and importlib.util.find_spec("ray") is None:
         raise NoCluster(
-            f"{DEPLOY} is ray, but Ray is not installed: pip install 'defect-assets[ray]'"
+            f"{DEPLOY} is ray, but Ray is not installed: uv pip install -r requirements-ray.lock, "
+            "or the extra ray: defect-assets[ray]"
         )
     return asked == "ray"
 
