@@ -7,7 +7,6 @@ from pathlib import Path
 import dagster as dg
 import pytest
 import yaml
-from bentoml._internal.configuration.containers import BentoMLContainer
 
 from defect_assets.checks import scores
 from defect_assets.registry.packaging import bento_folder
@@ -21,6 +20,7 @@ from tests.assets.test_assets import (
     instance,  # noqa: F401
     platform,  # noqa: F401
 )
+from tests.bentos import lead_to_bentoml
 from tests.checkouts import commit_all
 from tests.conftest import deliver
 
@@ -110,11 +110,7 @@ def test_an_evaluation_is_held_against_the_gates_and_a_bento_is_asked(
     gates.write_text(yaml.safe_dump({"no_leaks": True}))
     commit_all(configs.parent)
     assert platform.materialize("model_release", "v0.1.0").success
-    # BentoML asks once a process where its home is, and another test may have come first.
-    bound = Path(BentoMLContainer.bentoml_home.get())
-    bound.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(platform.home.bentoml, ignore_errors=True)
-    platform.home.bentoml.symlink_to(bound)
+    lead_to_bentoml(platform.home)
     result = platform.materialize("defect_bento", "v0.1.0")
     assert result.success
     answered = checked(result, "bento_answers")
