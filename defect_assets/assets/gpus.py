@@ -12,4 +12,4 @@ def asks_for(gpus: float) -> dict[str, str]:
 
 def gpus_of(context: dg.AssetExecutionContext) -> float:
     """Return what the tag of an asset says."""
-    return float(context.op.tags.get(TAG, 0))
+    return float(context.op_execution_context.op.tags.get(TAG, 0))
