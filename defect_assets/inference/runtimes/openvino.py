@@ -55,7 +55,8 @@ class OpenVinoRuntime:
         settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint}
         alone = {"PERFORMANCE_HINT": "LATENCY"}
         if threads:
-            settings["INFERENCE_NUM_THREADS"] = threads
+            # Pinned, the only threads of two processes would share one processor.
+            settings |= {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
         self._alone = _Network(core.compile_model(model, "CPU", settings | alone))
         self._beside = self._alone
         if self.at_once > 1:
