@@ -332,7 +332,7 @@ def main() -> None:
     """Measure, print tables, and write all figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--work", type=Path, default=Path("/tmp/scale"))
-    parser.add_argument("--images", type=int, default=3000, help="of the delivery that is spread")
+    parser.add_argument("--images", type=int, default=20_000, help="of the delivery that is spread")
     parser.add_argument("--model", type=Path, help="a packed model's folder, to score with")
     parser.add_argument("--tiles", type=Path, help="the folder of images to score")
     parser.add_argument("--sizes", type=int, nargs="*", default=SIZES, help="of tiny images")
