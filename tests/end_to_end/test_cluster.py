@@ -187,7 +187,7 @@ def test_a_bucket_that_refuses_and_a_database_that_restarts_are_waited_for(
     plant.wait_for_training(walk)
     plant.bucket.fail(Fault.RESET)
     database.restart(5)
-    time.sleep(40)
+    time.sleep(55)
     plant.bucket.heal()
     if walk.wait(SECONDS):  # it met one of them at a moment that it does not bear, and says so
         assert "Traceback" not in plant.log.read_text()
