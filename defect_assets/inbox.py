@@ -58,15 +58,10 @@ class _Taken(BaseModel):
 
 def arrivals(home: Home, store: Store, only: Collection[str] = ()) -> Iterator[Arrival]:
     """Yield what lies in the inbox, by name; by default all. No file is read."""
-    known = taken_in(store)
+    known = batch_names(store)
     for name in delivered(home):
         if not only or name in only:
             yield Arrival(name, _state(home, store, name, name in known))
-
-
-def taken_in(store: Store) -> set[str]:
-    """Return the names of all deliveries that were taken in."""
-    return batch_names(store)
 
 
 def delivered(home: Home) -> list[str]:

@@ -16,6 +16,7 @@ from defect_assets.automation.changes import (
     version_in_dagster,
 )
 from defect_assets.automation.policy import Deliveries, read_policy
+from defect_assets.dataset.batch import batch_names
 from defect_assets.dataset.delivery import check_name
 from defect_assets.errors import UserError
 from defect_assets.home import LOCK, Home
@@ -26,7 +27,6 @@ from defect_assets.inbox import (
     is_complete,
     is_touched,
     taken_as,
-    taken_in,
 )
 from defect_assets.partitions import batches
 from defect_assets.registry.environment import digest_of_environment
@@ -70,7 +70,7 @@ def new_images(
             return dg.SensorResult(
                 run_requests=asked, skip_reason=None if asked else "; ".join(told)
             )
-        names, known = delivered(place), taken_in(store)
+        names, known = delivered(place), batch_names(store)
         changed, cursor = _changed(place, store, sorted(known), context.cursor or "")
         tick = _Tick(context, place, policy.deliveries)
         asked = tick.requests(names, known, policy.attempts)

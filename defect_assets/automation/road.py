@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from defect_assets.automation.scope import WHOLE, Scope
+from defect_assets.dataset.batch import batch_names
 from defect_assets.dataset.cut import CutRefused, pending
 from defect_assets.dataset.delivery import list_delivery
 from defect_assets.dataset.snapshot import latest_version, versions
@@ -18,7 +19,7 @@ from defect_assets.errors import UserError
 from defect_assets.evaluation.crossvalidation import CrossValidation, read_crossvalidation
 from defect_assets.evaluation.leak_audit import LeakAudit
 from defect_assets.home import CONFIGS, LOCK, PROJECT, Home, HomeError
-from defect_assets.inbox import delivered, is_complete, taken_in
+from defect_assets.inbox import delivered, is_complete
 from defect_assets.registry.configs import digest_of_config, values_of
 from defect_assets.registry.environment import current_environment
 from defect_assets.registry.freshness import Outlook, State, Verdict, judge
@@ -176,7 +177,7 @@ class Road:
         self._refresh("python_environment", None)
         if not self.scope.covers("raw_images"):
             return
-        stored = self._stand("raw_images", taken_in(self.home.store()))
+        stored = self._stand("raw_images", batch_names(self.home.store()))
         refused = []
         for name in delivered(self.home):
             if name in stored or not is_complete(self.home, name):

@@ -49,7 +49,7 @@ def launch(
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     alone = hardware.devices * hardware.nodes == 1
     if not alone and distributed.is_initialized():
-        return _among_others(function, job, report, stop, hardware, precision)
+        return function(_joined(hardware, precision), job, report, stop)
     fabric = Fabric(
         accelerator=hardware.accelerator,
         devices=hardware.devices,
@@ -72,15 +72,8 @@ def launch(
     return results[0]
 
 
-def _among_others(
-    function: Callable[[Fabric, Job, Callable[[Any], None], Callable[[], bool]], Result],
-    job: Job,
-    report: Callable[[Any], None],
-    stop: Callable[[], bool],
-    hardware: Hardware,
-    precision: str,
-) -> Result:
-    """Run a function in this process, which is one of a group."""
+def _joined(hardware: Hardware, precision: str) -> Fabric:
+    """Return Fabric for this process, which is one of a group already."""
     fabric = Fabric(
         accelerator=hardware.accelerator,
         devices=[torch.cuda.current_device()] if hardware.on_gpu else 1,
@@ -90,7 +83,7 @@ def _among_others(
         precision=precision,  # type: ignore[arg-type]
     )
     fabric.launch()
-    return function(fabric, job, report, stop)
+    return fabric
 
 
 class _Group(TorchElasticEnvironment):

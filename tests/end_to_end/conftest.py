@@ -21,6 +21,7 @@ import pytest
 import yaml
 from playwright.sync_api import Page, sync_playwright
 
+from tests.browser import chromium
 from tests.checkouts import commit_all
 from tests.conftest import PROJECT
 
@@ -183,10 +184,7 @@ def demo(copy_checkout: Callable[[], Checkout]) -> Checkout:
 def page() -> Iterator[Page]:
     """A page in Chromium."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"),
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
+        browser = chromium(playwright)
         page = browser.new_page(viewport={"width": 1440, "height": 900})
         page.set_default_timeout(60_000)
         yield page

@@ -3,7 +3,6 @@
 import json
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from defect_assets.inbox import REASONS
 from tests.checkouts import commit_all
 from tests.end_to_end.conftest import Checkout, free_port
 from tests.servers.webhook import Receiver, webhook
+from tests.servers.webserver import Webserver
 
 pytestmark = pytest.mark.slow
 
@@ -46,22 +46,12 @@ _START = """mutation($sensor: SensorSelector!) { startSensor(sensorSelector: $se
     __typename ... on PythonError { message } } }"""
 
 
-class Platform:
+class Platform(Webserver):
     """Daemon and webserver on a home, over the addresses that people and scripts use."""
 
     def __init__(self, url: str, home: Home) -> None:
-        self.url = url
+        super().__init__(url)
         self.home = home
-
-    def ask(self, query: str, **variables: object) -> dict:
-        body = json.dumps({"query": query, "variables": variables}).encode()
-        request = urllib.request.Request(
-            f"{self.url}/graphql", body, {"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            found = json.load(answer)
-        assert "errors" not in found, found
-        return found["data"]
 
     def switch_everything_on(self) -> list[str]:
         [repository] = self.ask(_SENSORS)["repositoriesOrError"]["nodes"]

@@ -19,6 +19,7 @@ from defect_assets.evaluation.reporting import make_report, report_files
 from defect_assets.inference.detector import Detector
 from defect_assets.registry.exporting import export_runtimes
 from defect_assets.store.objects import write_tree
+from tests.browser import chromium
 from tests.inference.test_detector import untrained_bundle
 
 HISTORY = [{"step": 1, "loss": 1.0, "val_dice": 0.1}, {"step": 2, "loss": 0.5, "val_dice": 0.2}]
@@ -162,10 +163,7 @@ def page(
     report = _report(detector, evaluation)
     path.write_bytes(render_page(report, evaluation, HISTORY, two_classes, [LATENCY]))
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"),
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
+        browser = chromium(playwright)
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         said: list[str] = []
         asked: list[str] = []
