@@ -37,10 +37,10 @@ test: venv  ## Run the tests that take minutes at most
 test-slow: test-roads test-parts  ## Run the tests that take longer, too; make -j2 takes half the time
 
 test-roads: venv
-	$(VENV)/bin/pytest -m "not soak" tests/end_to_end
+	$(VENV)/bin/pytest -m "not soak" --durations=30 tests/end_to_end
 
 test-parts: venv
-	$(VENV)/bin/pytest -m "not soak" --ignore=tests/end_to_end
+	$(VENV)/bin/pytest -m "not soak" --durations=30 --ignore=tests/end_to_end
 
 lint: venv  ## Check style and floors
 	$(VENV)/bin/ruff check .

@@ -12,6 +12,7 @@ os.environ["DEFECT_HOME"] = f"{_SCRATCH}/home"
 os.environ.pop("DAGSTER_HOME", None)
 
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -34,6 +35,18 @@ settings.load_profile("default")
 PROJECT = Path(__file__).resolve().parents[1]
 TILES = PROJECT.parent / "shared" / "data" / "magnetic-tiles"
 TILE_GROUPS = TILES.with_name("magnetic-tiles-groups.csv")
+
+
+@pytest.fixture(autouse=True)
+def bentoml_that_asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """BentoML asks once a process where its home is, and another test may have come first."""
+    if "bentoml" in sys.modules:
+        from bentoml._internal.configuration.containers import BentoMLContainer
+        from simple_di import sentinel
+
+        for name, kept in vars(type(BentoMLContainer)).items():
+            if name.endswith(("_home", "_dir", "_store")):
+                monkeypatch.setattr(kept, "_cache", sentinel)
 
 
 def pytest_sessionfinish() -> None:

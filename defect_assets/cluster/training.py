@@ -95,7 +95,7 @@ def train_on_ray(
     from ray.exceptions import RayError
 
     connect()
-    mailbox: Any = ray.remote(Mailbox).options(num_cpus=0).remote()
+    mailbox = _mailbox()
     trainer = _trainer(task, environment, mailbox, gpus)
     fitting = _begin(trainer)
     try:
@@ -118,6 +118,15 @@ def train_on_ray(
     if how == "refused":
         raise TrainingRefused(what)
     return Outcome.model_validate_json(what)
+
+
+def _mailbox() -> Any:
+    """Return a mailbox on the node of this process, so that no lost worker takes it along."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
 
 
 def _begin(trainer: Any) -> Future[Any]:

@@ -20,7 +20,6 @@ from tests.assets.test_assets import (
     instance,  # noqa: F401
     platform,  # noqa: F401
 )
-from tests.bentos import lead_to_bentoml
 from tests.checkouts import commit_all
 from tests.conftest import deliver
 
@@ -110,7 +109,6 @@ def test_an_evaluation_is_held_against_the_gates_and_a_bento_is_asked(
     gates.write_text(yaml.safe_dump({"no_leaks": True}))
     commit_all(configs.parent)
     assert platform.materialize("model_release", "v0.1.0").success
-    lead_to_bentoml(platform.home)
     result = platform.materialize("defect_bento", "v0.1.0")
     assert result.success
     answered = checked(result, "bento_answers")

@@ -109,6 +109,23 @@ def test_a_training_survives_its_workers(line: Line, cluster: RayCluster) -> Non
 
 
 @pytest.mark.usefixtures("cluster")
+def test_no_lost_machine_takes_the_news_along(line: Line) -> None:
+    import ray
+    from ray._private.state import actors
+
+    places = set()
+
+    def hear(news: News) -> None:
+        for actor in actors().values():
+            if actor["ActorClassName"] == "Mailbox":
+                places.add(actor["Address"]["NodeID"])
+
+    for attempt in range(3):
+        train_on_ray(line.task(f"there-{attempt}"), {}, hear)
+    assert places == {ray.get_runtime_context().get_node_id()}
+
+
+@pytest.mark.usefixtures("cluster")
 def test_a_training_that_is_interrupted_keeps_its_state(line: Line) -> None:
     def interrupt(news: News) -> None:
         raise KeyboardInterrupt

@@ -10,9 +10,7 @@ from typer.testing import Result
 from defect_assets import home as homes
 from defect_assets.assets import release
 from defect_assets.automation import road
-from defect_assets.home import Home
 from defect_assets.store import Store
-from tests.bentos import lead_to_bentoml
 from tests.commands.conftest import Run
 from tests.experiments import (
     LENIENT,
@@ -82,7 +80,6 @@ def test_what_fails_is_refused_with_the_list_and_released_for_a_reason(
         assert [gate["gate"] for gate in gates if not gate["passed"]] == ["Dice"]
     assert list(store.refs.names("releases/")) == []
 
-    lead_to_bentoml(Home(tmp_path / "home"))
     told = _json(run("release", "--override", "the line waits", "--json"))
     assert told["released"]
     by = "Ann <ann@example.com>"

@@ -75,6 +75,13 @@ class Webserver:
             assert time.monotonic() < deadline, self.said(run)
             time.sleep(0.5)
 
+    def hear(self, run: str, text: str, seconds: float = 180) -> None:
+        """Wait until a run has logged a text."""
+        deadline = time.monotonic() + seconds
+        while text not in (said := self.said(run)):
+            assert time.monotonic() < deadline, said
+            time.sleep(0.5)
+
     def said(self, run: str) -> str:
         """Return what a run logged."""
         events = self.ask(_EVENTS, id=run)["logsForRun"]["events"]
