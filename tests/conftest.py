@@ -43,9 +43,10 @@ def bentoml_that_asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
     if "bentoml" in sys.modules:
         from bentoml._internal.configuration.containers import BentoMLContainer
         from simple_di import sentinel
+        from simple_di.providers import SingletonFactory
 
         for name, kept in vars(type(BentoMLContainer)).items():
-            if name.endswith(("_home", "_dir", "_store")):
+            if isinstance(kept, SingletonFactory) and name.endswith(("_home", "_dir", "_store")):
                 monkeypatch.setattr(kept, "_cache", sentinel)
 
 

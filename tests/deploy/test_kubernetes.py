@@ -107,7 +107,7 @@ def test_the_chart_says_what_the_shared_instance_says(
     assert found["runLauncher"]["config"]["customRunLauncher"] == ours["run_launcher"]
     coordinator = found["dagsterDaemon"]["runCoordinator"]["config"]["customRunCoordinator"]
     assert coordinator["config"] == ours["run_queue"]
-    assert snake(found["concurrency"]) == ours["concurrency"]
+    assert snake(found["concurrency"]) == {"enabled": True, **ours["concurrency"]}
     assert snake(found["dagsterDaemon"]["runMonitoring"]) == ours["run_monitoring"]
     assert snake(found["dagsterDaemon"]["runRetries"]) == ours["run_retries"]
     assert found["telemetry"] == ours["telemetry"]
