@@ -20,6 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ from defect_assets.registry.provenance import publish_batch, publish_snapshot
 from defect_assets.spreading import Spread, in_threads, one_by_one
 from defect_assets.store import Store, open_store
 from defect_assets.store.backend import Backend, Entry
+from defect_assets.store.cache import CachedBackend
 from defect_assets.store.verify import verify
 from tests.experiments import new_home
 from tests.small import cut as cut_small
@@ -224,7 +226,7 @@ def growth(sizes: Sequence[int], work: Path) -> list[Growth]:
 
 
 def batches(counts: Sequence[int], work: Path) -> list[dict[str, float]]:
-    """Measure what a delivery of thirty images costs where so many batches were taken in before."""
+    """Measure what a delivery of thirty images costs where so many batches are in a snapshot."""
     rows = []
     for count in counts:
         root = work / f"batches-{count}"
@@ -238,23 +240,21 @@ def batches(counts: Sequence[int], work: Path) -> list[dict[str, float]]:
         assert record is not None
         for number in range(1, count):
             store.publish_once(f"batches/batch-{number}", record)
-        plain(home, "one-more", range(30, 60))
-        counting.counts.clear()
-        before = time.process_time()
-        ingest_small(home, store, "one-more")
-        cpu, gets = time.process_time() - before, counting.counts["get"]
-        counting.counts.clear()
-        before = time.process_time()
         cut_small(home, store)
-        rows.append(
-            {
-                "batches": count,
-                "ingest CPU s": cpu,
-                "ingest GET": gets,
-                "cut CPU s": time.process_time() - before,
-                "cut GET": counting.counts["get"],
-            }
-        )
+        row: dict[str, float] = {"batches": count}
+        kept = Store(CachedBackend(counting, root / "cache"))
+        # The second time a node's cache has what the first one asked for.
+        places = [("", store), ("first with a cache ", kept), ("with a cache ", kept)]
+        for number, (kind, place) in enumerate(places, 1):
+            name = f"more-{number}"
+            plain(home, name, range(30 * number, 30 * number + 30))
+            for step, do in (("ingest", partial(ingest_small, name=name)), ("cut", cut_small)):
+                counting.counts.clear()
+                before = time.process_time()
+                do(home, place)
+                row[f"{step} {kind}CPU s"] = time.process_time() - before
+                row[f"{step} {kind}GET"] = counting.counts["get"]
+        rows.append({name: value for name, value in row.items() if "first" not in name})
         shutil.rmtree(root)
     return rows
 

@@ -17,10 +17,11 @@ from defect_assets.assets.publishing import (
     refuse,
     result_of,
 )
-from defect_assets.dataset.batch import Batch, name_batch, named_batches, read_batch
+from defect_assets.dataset.batch import Batch, read_batch
 from defect_assets.dataset.delivery import DeliveryRefused
 from defect_assets.dataset.description import DatasetDescription
 from defect_assets.dataset.images import read_images
+from defect_assets.dataset.order import name_batch, ordered_batches
 from defect_assets.dataset.pictures import contact_sheet, overlay
 from defect_assets.home import HomeError
 from defect_assets.inbox import take_in
@@ -106,9 +107,9 @@ def raw_images(
 
 def _same_as(store: Store, name: str, batch: Batch) -> str:
     """Return the name of an earlier delivery with the same table, as of one that was renamed."""
-    for other, digest in named_batches(store):
-        if other != name and read_batch(store, digest).rows == batch.rows:
-            return other
+    for other in ordered_batches(store):
+        if other.id != name and read_batch(store, other.digest).rows == batch.rows:
+            return other.id
     return ""
 
 

@@ -7,7 +7,7 @@ from defect_assets.automation.changes import Change, requests_for, under_way, ve
 from defect_assets.automation.policy import Cut, cron, read_policy
 from defect_assets.dataset.batch import read_batch
 from defect_assets.dataset.cut import pending
-from defect_assets.dataset.snapshot import REF, find_snapshot, latest_version, unpinned
+from defect_assets.dataset.snapshot import REF, latest_version, newest_snapshot, unpinned
 from defect_assets.errors import UserError
 from defect_assets.home import Home
 from defect_assets.partitions import datasets
@@ -105,8 +105,7 @@ def _versions(asked: list[dg.RunRequest]) -> list[str]:
 
 def _too_little(store: Store, policy: Cut) -> str:
     """Say how much is new where that is too little; nothing where it is enough."""
-    newest = latest_version(store)
-    new = unpinned(store, find_snapshot(store, str(newest))[1] if newest else None)
+    new = unpinned(store, newest_snapshot(store))
     if len(new) >= policy.batches:
         return ""
     images = sum(sum(read_batch(store, pin.digest).counts.values()) for pin in new)

@@ -77,7 +77,7 @@ def ingest(
 
 def status(as_json: AsJson = False) -> None:
     """Say what is in the inbox, what is pending, and which version would be cut."""
-    from defect_assets.dataset.snapshot import find_snapshot, is_current, latest_version
+    from defect_assets.dataset.snapshot import is_current, newest_snapshot
     from defect_assets.home import default_home
     from defect_assets.inbox import State, arrivals
 
@@ -86,11 +86,9 @@ def status(as_json: AsJson = False) -> None:
         description = home.description()
         store = home.store()
         inbox = list(arrivals(home, store))
-        newest = latest_version(store)
+        newest = newest_snapshot(store)
         refusal, would = "", None
-        if newest is None or not is_current(
-            store, find_snapshot(store, str(newest))[1], description
-        ):
+        if newest is None or not is_current(store, newest, description):
             # What is cut is looked at only where something is.
             from defect_assets.dataset.cut import CutRefused, pending
 
@@ -103,7 +101,7 @@ def status(as_json: AsJson = False) -> None:
             {
                 "home": str(home.root),
                 "store": str(store.backend),
-                "newest": str(newest) if newest else None,
+                "newest": newest.id if newest else None,
                 "inbox": {arrival.name: arrival.state.value for arrival in inbox},
                 "pending": [pin.id for pin in would.new] if would else [],
                 "next": str(would.version) if would else None,
@@ -113,7 +111,7 @@ def status(as_json: AsJson = False) -> None:
         )
         return
     console.print(f"[dim]store   [/]{escape(str(store.backend))}", soft_wrap=True)
-    console.print(f"[dim]dataset [/]{newest or 'none yet'}")
+    console.print(f"[dim]dataset [/]{newest.id if newest else 'none yet'}")
     waiting = [arrival for arrival in inbox if arrival.state is not State.TAKEN]
     console.print(f"[dim]inbox   [/]{len(inbox)} deliveries, {len(waiting)} to look at")
     for arrival in waiting[:20]:

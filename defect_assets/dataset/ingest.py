@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from defect_assets.dataset.batch import Batch, BatchPin, batch_names, named_batches, read_batch
+from defect_assets.dataset.batch import Batch, BatchPin, batch_names, read_batch
 from defect_assets.dataset.delivery import (
     GROUPS,
     HEADER,
@@ -20,13 +20,11 @@ from defect_assets.dataset.delivery import (
 from defect_assets.dataset.description import DatasetDescription
 from defect_assets.dataset.grouping import GroupRules, groups_by_name
 from defect_assets.dataset.inspection import Sample, inspect
+from defect_assets.dataset.order import ordered_batches
 from defect_assets.dataset.samples import ROWS, latest_rows
 from defect_assets.spreading import Spread, in_threads
-from defect_assets.store import Digest, Store
+from defect_assets.store import Store
 from defect_assets.store.columns import column, table_of
-
-Named = tuple[str, Digest]
-"""A batch's id and its digest."""
 
 
 def ingest(
@@ -64,10 +62,10 @@ def ingest(
         If anything is wrong with the delivery; then nothing is taken.
     """
     while True:
-        before = named_batches(store)
+        before = ordered_batches(store)
         batch = _ingest(store, folder, description, progress, spread, before)
         # What others took in meanwhile may say something of the same samples.
-        if batch_names(store) == {name for name, _ in before}:
+        if batch_names(store) == {pin.id for pin in before}:
             return batch
 
 
@@ -77,10 +75,10 @@ def _ingest(
     description: DatasetDescription,
     progress: Callable[[int, int], None],
     spread: Spread,
-    batches: list[Named],
+    batches: tuple[BatchPin, ...],
 ) -> Batch:
     listing = list_delivery(folder)
-    earlier = list(takewhile(lambda batch: batch[0] != listing.name, batches))
+    earlier = list(takewhile(lambda pin: pin.id != listing.name, batches))
     known = _known_samples(store, listing, earlier)
     problems = listing.problems
     if description.groups.reads_names:
@@ -150,7 +148,7 @@ def _mask_name(sample: Sample, before: dict[str, Any]) -> str:
 
 
 def _known_samples(
-    store: Store, listing: Listing, earlier: list[Named]
+    store: Store, listing: Listing, earlier: list[BatchPin]
 ) -> dict[str, dict[str, Any]]:
     """Return the newest row of those samples that a delivery names and that there are already."""
     said = {*listing.samples, *listing.header.remove, *listing.groups}
@@ -159,13 +157,13 @@ def _known_samples(
 
 
 def _newest(
-    store: Store, batches: list[Named], wanted: dict[str, pa.Array]
+    store: Store, batches: list[BatchPin], wanted: dict[str, pa.Array]
 ) -> dict[str, dict[str, Any]]:
     """Return the newest row of samples in some batches."""
     newest: dict[str, dict[str, Any]] = {}
-    for name, digest in batches:
-        found = store.objects.find_rows(read_batch(store, digest).rows, wanted)
-        newest |= {row["sample"]: row | {"batch": name} for row in found.to_pylist()}
+    for pin in batches:
+        found = store.objects.find_rows(read_batch(store, pin.digest).rows, wanted)
+        newest |= {row["sample"]: row | {"batch": pin.id} for row in found.to_pylist()}
     return newest
 
 
@@ -174,7 +172,7 @@ def _read_names(
     listing: Listing,
     rules: GroupRules,
     known: dict[str, dict[str, Any]],
-    earlier: list[Named],
+    earlier: list[BatchPin],
 ) -> list[Problem]:
     """Group the new samples of which the delivery says no group, or say why it cannot be done.
 
@@ -183,8 +181,7 @@ def _read_names(
     new = listing.images.keys() - listing.groups.keys() - known.keys()
     there: dict[str, str] = {}
     if rules.capture_sequence is not None and new:  # it may go on in this delivery
-        batches = [BatchPin(id=id, digest=digest) for id, digest in earlier]
-        samples = latest_rows(store, batches, ("sample", "group"))
+        samples = latest_rows(store, earlier, ("sample", "group"))
         there = dict(zip(*(column.to_pylist() for column in samples.columns), strict=True))
     found = groups_by_name(rules, new, there)
     listing.groups |= found
@@ -230,7 +227,7 @@ def _contradictions(
     listing: Listing,
     rows: list[dict[str, Any]],
     known: dict[str, dict[str, Any]],
-    earlier: list[Named],
+    earlier: list[BatchPin],
 ) -> list[Problem]:
     """Find what cannot be true together with what is known.
 

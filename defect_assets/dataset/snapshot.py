@@ -6,7 +6,7 @@ number follows from what changed, and so does the changelog.
 
 from pydantic import BaseModel, ConfigDict
 
-from defect_assets.dataset.batch import BatchPin, named_batches
+from defect_assets.dataset.batch import BatchPin, batch_records
 from defect_assets.dataset.changelog import Changelog
 from defect_assets.dataset.description import DatasetDescription
 from defect_assets.dataset.version import Version
@@ -52,6 +52,12 @@ def latest_version(store: Store) -> Version | None:
     return max(versions(store), default=None)
 
 
+def newest_snapshot(store: Store) -> Snapshot | None:
+    """Return the newest snapshot's header, or None where there is none."""
+    newest = latest_version(store)
+    return find_snapshot(store, str(newest))[1] if newest else None
+
+
 def read_snapshot(store: Store, digest: Digest) -> Snapshot:
     """Return the snapshot with a digest."""
     return Snapshot.model_validate(store.objects.get_json(digest))
@@ -76,7 +82,7 @@ def unpinned(store: Store, newest: Snapshot | None) -> tuple[BatchPin, ...]:
     """Return the batches that the newest snapshot lacks, in the order in which they came."""
     pinned = {pin.id for pin in newest.batches} if newest else set()
     return tuple(
-        BatchPin(id=id, digest=digest) for id, digest in named_batches(store) if id not in pinned
+        BatchPin(id=id, digest=record.content) for id, record in batch_records(store, pinned)
     )
 
 

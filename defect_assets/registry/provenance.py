@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from defect_assets.dataset import batch, snapshot
+from defect_assets.dataset import order, snapshot
 from defect_assets.dataset.snapshot import Snapshot
 from defect_assets.registry.code import code_version, commit
 from defect_assets.registry.environment import record_environment
@@ -19,7 +19,7 @@ def publish_batch(store: Store, name: str, digest: Digest, lock: Path) -> None:
     """
     parents = {"python_environment": record_environment(store, lock)}
     record = _record("raw_images", name, digest, parents, "dataset.ingest")
-    batch.name_batch(store, name, record)
+    order.name_batch(store, name, record)
 
 
 def publish_snapshot(store: Store, cut: Snapshot, lock: Path) -> None:

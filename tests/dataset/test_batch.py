@@ -1,5 +1,4 @@
 import shutil
-from datetime import UTC, datetime
 from pathlib import Path
 
 import cv2
@@ -7,16 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
-from defect_assets.dataset.batch import Batch, name_batch, named_batches, read_batch
+from defect_assets.dataset.batch import Batch, read_batch
 from defect_assets.dataset.delivery import DeliveryRefused
 from defect_assets.dataset.description import DatasetDescription
 from defect_assets.dataset.images import read_images
 from defect_assets.dataset.ingest import ingest
+from defect_assets.dataset.order import ordered_batches
 from defect_assets.inference.images import decode_image
-from defect_assets.store import Record, Store, open_store
+from defect_assets.store import Record, Store
 from tests.conftest import deliver
 
 
@@ -82,7 +80,7 @@ def test_other_content_under_a_known_id_is_refused(
     (second / "samples.csv").write_text("\n".join(table) + "\n")
     with pytest.raises(DeliveryRefused, match="already known from first, with other content"):
         ingest(store, second, description)
-    assert [name for name, _ in named_batches(store)] == ["first"]
+    assert [pin.id for pin in ordered_batches(store)] == ["first"]
 
 
 def test_batches_are_found_by_name(
@@ -90,29 +88,9 @@ def test_batches_are_found_by_name(
 ) -> None:
     batch = ingest(store, delivery, description)
     _name(store, batch)
-    [(name, digest)] = named_batches(store)
-    assert name == "first"
-    assert read_batch(store, digest) == batch
-
-
-@given(
-    times=st.lists(
-        st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)), max_size=8
-    ),
-    names=st.permutations([f"batch-{number}" for number in range(8)]),
-)
-def test_batches_keep_their_order_whatever_the_clock_says(
-    times: list[datetime], names: list[str], tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    store = open_store(str(tmp_path_factory.mktemp("store")))
-    content = store.objects.put(b"{}")
-    named = names[: len(times)]
-    for name, when in zip(named, times, strict=True):
-        name_batch(store, name, Record(asset="raw_images", content=content, created_at=when))
-    assert [name for name, _ in named_batches(store)] == named
-    for name in named:  # and to name one again, later, does not move it
-        name_batch(store, name, Record(asset="raw_images", content=content))
-    assert [name for name, _ in named_batches(store)] == named
+    [pin] = ordered_batches(store)
+    assert pin.id == "first"
+    assert read_batch(store, pin.digest) == batch
 
 
 def test_images_come_back_with_their_masks(
@@ -133,7 +111,7 @@ def test_a_correction_need_not_repeat_the_part(
 ) -> None:
     _name(store, ingest(store, delivery, description))
     before = (
-        store.objects.get_table(read_batch(store, dict(named_batches(store))["first"]).rows)
+        store.objects.get_table(read_batch(store, ordered_batches(store)[0].digest).rows)
         .to_pandas()
         .set_index("sample")
     )
