@@ -37,10 +37,9 @@ from defect_assets.store import Store, open_store
 from defect_assets.store.backend import Backend, Entry
 from defect_assets.store.cache import CachedBackend
 from defect_assets.store.verify import verify
-from tests.experiments import new_home
 from tests.small import cut as cut_small
+from tests.small import home_of, lock_of, plain
 from tests.small import ingest as ingest_small
-from tests.small import lock_of, plain
 
 PROJECT = Path(__file__).resolve().parents[1]
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
@@ -231,7 +230,7 @@ def batches(counts: Sequence[int], work: Path) -> list[dict[str, float]]:
     for count in counts:
         root = work / f"batches-{count}"
         shutil.rmtree(root, ignore_errors=True)
-        home = new_home(root)
+        home = home_of(root)
         counting = Counting(open_store(home.url).backend)
         store = Store(counting)
         plain(home, "batch-0", range(30))

@@ -2,15 +2,16 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from defect_assets.dataset.batch import BatchPin, read_batch
+from defect_assets.dataset.batch import BatchPin
 from defect_assets.dataset.changelog import Changelog
 from defect_assets.dataset.description import DatasetDescription
 from defect_assets.dataset.difference import changelog, difference, touched_by
 from defect_assets.dataset.overlap import overlap
-from defect_assets.dataset.samples import latest_rows
+from defect_assets.dataset.samples import latest_rows, rows_of
 from defect_assets.dataset.snapshot import (
     REF,
     Snapshot,
@@ -22,7 +23,7 @@ from defect_assets.dataset.snapshot import (
 from defect_assets.dataset.version import Bump, Version
 from defect_assets.errors import UserError
 from defect_assets.store import Digest, Store
-from defect_assets.store.columns import column
+from defect_assets.store.columns import column, numbers
 
 FIRST = Version("DS-", 1, 0, 0)
 
@@ -178,30 +179,32 @@ def _refuse_two_images(store: Store, cut: Pending) -> None:
     CutRefused
         If there is such an id.
     """
-    image_of: dict[str, tuple[str, str]] = {}
     touched = touched_by(store, cut.new)
     # What is removed by now may have been anything.
-    there = set(latest_rows(store, cut.batches, ("sample",), touched)["sample"].to_pylist())
-    for pin in cut.batches:
-        rows = store.objects.find_rows(read_batch(store, pin.digest).rows, {"sample": touched})
-        for sample, image in zip(
-            rows["sample"].to_pylist(), rows["image"].to_pylist(), strict=True
-        ):
-            other, batch = image_of.setdefault(sample, (image, pin.id))
-            if other != image and sample in there:
-                raise CutRefused(
-                    f"no snapshot can be cut: {sample} is one image in {batch} and another in "
-                    f"{pin.id}; remove it in a delivery and deliver it under another name"
-                )
+    there = latest_rows(store, cut.batches, ("sample",), touched)["sample"]
+    said = rows_of(store, cut.batches, ("sample", "image", "batch"), there)
+    if len(said) == len(there):
+        return  # each stands in one batch
+    images = said.group_by("sample").aggregate([("image", "count_distinct")])
+    several = images.filter(pc.greater(images["image_count_distinct"], 1))["sample"]
+    if not len(several):
+        return
+    rows = said.filter(pc.equal(said["sample"], several[0])).to_pylist()
+    first = rows[0]
+    other = next(row for row in rows if row["image"] != first["image"])
+    raise CutRefused(
+        f"no snapshot can be cut: {first['sample']} is one image in {first['batch']} and another "
+        f"in {other['batch']}; remove it in a delivery and deliver it under another name"
+    )
 
 
 def _with_overlaps(store: Store, cut: Pending) -> pa.Table:
     """Return the table of changes as it is stored."""
-    dice = [
+    relabelled = pc.equal(cut.changes["change"], "relabelled")
+    dice = np.ones(len(cut.changes))
+    dice[numbers(pc.indices_nonzero(relabelled))] = [
         overlap(store, row["mask_before"], row["mask"], cut.description)
-        if row["change"] == "relabelled"
-        else 1.0
-        for row in cut.changes.select(["change", "mask_before", "mask"]).to_pylist()
+        for row in cut.changes.filter(relabelled).select(["mask_before", "mask"]).to_pylist()
     ]
     said = ["sample", "change", "class", "class_before", "group", "group_before"]
     return cut.changes.select(said).append_column("dice", column(dice, pa.float64()))

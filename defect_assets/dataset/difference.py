@@ -1,7 +1,7 @@
 """What differs between two sequences of batches, sample by sample."""
 
-from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,7 +11,7 @@ from defect_assets.dataset.changelog import Changelog
 from defect_assets.dataset.description import DatasetDescription
 from defect_assets.dataset.samples import latest_rows
 from defect_assets.store import Store
-from defect_assets.store.columns import column
+from defect_assets.store.columns import repeated
 
 CHANGES = (
     "sample",
@@ -50,23 +50,26 @@ def changelog(
     changes: pa.Table, before: DatasetDescription | None, after: DatasetDescription
 ) -> Changelog:
     """Count what differs by kind and class; see `difference`."""
-    kinds, classes = changes["change"].to_pylist(), changes["class"].to_pylist()
     counts: dict[str, dict[str, int]] = {"added": {}, "relabelled": {}, "removed": {}}
-    for (kind, name), count in sorted(Counter(zip(kinds, classes, strict=True)).items()):
+    for kind, name, count in _count(changes, "change", "class"):
         if kind != "regrouped":  # a relabelled sample may be regrouped, too
             counts[kind][name] = count
-    parts = zip(*(changes[name].to_pylist() for name in ("group_before", "group")), strict=True)
-    regrouped = Counter(
-        name for name, (was, now) in zip(classes, parts, strict=True) if was not in ("", now)
-    )
+    was, now = changes["group_before"], changes["group"]
+    moved = pc.and_(pc.not_equal(was, ""), pc.not_equal(was, now))
     return Changelog(
         **counts,
-        regrouped=dict(sorted(regrouped.items())),
+        regrouped=dict(_count(changes.filter(moved), "class")),
         classes_changed=before is not None and before.labels != after.labels,
         split_changed=before is not None and before.split != after.split,
         grouping_changed=before is not None
         and before.groups.near_duplicates != after.groups.near_duplicates,
     )
+
+
+def _count(rows: pa.Table, *columns: str) -> list[tuple[Any, ...]]:
+    """Return each combination of values, and how often it is there, sorted."""
+    counted = rows.group_by(list(columns)).aggregate([([], "count_all")])
+    return sorted(zip(*(counted[name].to_pylist() for name in counted.column_names), strict=True))
 
 
 def touched_by(store: Store, batches: Sequence[BatchPin]) -> pa.Array:
@@ -137,10 +140,8 @@ def compare_samples(old: pa.Table, new: pa.Table) -> pa.Table:
 
 
 def _changes(kind: str, rows: pa.Table, before: pa.Table | None) -> pa.Table:
-    columns = {name: rows[name] for name in _COLUMNS} | {
-        "change": column([kind] * len(rows), pa.string())
-    }
-    blank = column([""] * len(rows), pa.string())
+    columns = {name: rows[name] for name in _COLUMNS} | {"change": repeated(kind, len(rows))}
+    blank = repeated("", len(rows))
     for name in ("class", "group", "mask"):
         columns[f"{name}_before"] = before[name] if before else blank
     return pa.table({name: columns[name] for name in CHANGES})

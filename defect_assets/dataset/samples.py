@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from defect_assets.dataset.batch import BatchPin, read_batch
 from defect_assets.store import Store
-from defect_assets.store.columns import column, numbers, table_of
+from defect_assets.store.columns import column, numbers, repeated, table_of
 
 ROWS = pa.schema(
     [
@@ -64,24 +64,35 @@ def latest_rows(
     only: pa.Array | None = None,
 ) -> pa.Table:
     """Return what `samples_of` does, in any order: of a million, that takes half the time."""
+    table = rows_of(store, batches, (*columns, "removed"), only)
+    if len(batches) > 1:
+        table = table.take(column(_last(table["sample"]), pa.int64()))
+    return table.filter(pc.invert(table["removed"])).select(list(columns))
+
+
+def rows_of(
+    store: Store,
+    batches: Sequence[BatchPin],
+    columns: Sequence[str],
+    only: pa.Array | None = None,
+) -> pa.Table:
+    """Return all that some batches say, in their order; see `samples_of`. What is removed is told,
+    too."""
     stored = [name for name in columns if name != "batch"]
     tables = []
     for pin in batches:
         rows = read_batch(store, pin.digest).rows
         if only is None:
-            table = store.objects.get_table(rows, [*stored, "removed"])
+            table = store.objects.get_table(rows, stored)
         else:
-            table = store.objects.find_rows(rows, {"sample": only}).select([*stored, "removed"])
+            table = store.objects.find_rows(rows, {"sample": only}).select(stored)
         if "batch" in columns:
-            table = table.append_column("batch", column([pin.id] * len(table), pa.string()))
-        tables.append(table)
+            table = table.append_column("batch", repeated(pin.id, len(table)))
+        tables.append(table.select(list(columns)))
     if not tables:
         kinds = [pa.field("batch", pa.string()) if n == "batch" else ROWS.field(n) for n in columns]
         return table_of((), pa.schema(kinds))
-    table = pa.concat_tables(tables)
-    if len(tables) > 1:
-        table = table.take(column(_last(table["sample"]), pa.int64()))
-    return table.filter(pc.invert(table["removed"])).select(list(columns))
+    return pa.concat_tables(tables)
 
 
 def _last(samples: pa.ChunkedArray) -> np.ndarray:

@@ -43,6 +43,17 @@ def column(values: Iterable[Any], kind: pa.DataType) -> pa.Array:
     return pa.Array.from_buffers(kind, len(values), [None, *buffers])
 
 
+def repeated(text: str, times: int) -> pa.Array:
+    """Return a column with the same text in each row.
+
+    >>> repeated("é", 2).to_pylist()
+    ['é', 'é']
+    """
+    data = text.encode()
+    ends = np.arange(times + 1, dtype=np.int32) * len(data)
+    return pa.StringArray.from_buffers(times, pa.py_buffer(ends), pa.py_buffer(data * times))
+
+
 def table_of(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
     """Return a table of rows; see `column`."""
     columns = [column((row[field.name] for row in rows), field.type) for field in schema]

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import Any, TypeAlias
 
 import pyarrow as pa
@@ -17,7 +18,7 @@ import pyarrow.compute as pc
 
 from defect_assets.store.backend import Backend, Entry, NotInStore
 from defect_assets.store.digest import OBJECTS, Corrupted, Digest, object_digest, object_key
-from defect_assets.store.packs import INDEXES, Location
+from defect_assets.store.packs import INDEXES
 from defect_assets.store.refs import REFS
 from defect_assets.store.store import Store
 from defect_assets.store.tables import TABLES, read_table, table_key
@@ -25,6 +26,8 @@ from defect_assets.store.tables import TABLES, read_table, table_key
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _JSON_BYTES = 16 * 2**20
 """What is larger is no JSON value of ours."""
+_AT_ONCE = 2**16
+"""Digests that are spelled out at the same time."""
 
 _Mentioned: TypeAlias = tuple[set[str], set[Digest], dict[str, str]]
 """Keys, packs, and what is missing; see `Reached`."""
@@ -119,27 +122,28 @@ class Inventory:
         except (Corrupted, NotInStore):
             return None
 
-    def _resolve(self, digests: set[Digest], source: str) -> _Mentioned:
+    def _resolve(self, digests: Iterable[Digest], source: str) -> _Mentioned:
         """Return the keys and packs in which some digests are, and those that are nowhere."""
-        wanted = list(digests)
+        rest = iter(digests)
         keys: set[str] = set()
         packs: set[Digest] = set()
         missing: dict[str, str] = {}
-        for digest, at in zip(wanted, self._store.objects.packs.known(wanted), strict=True):
-            found = {k for k in (table_key(digest), object_key(digest)) if k in self.entries}
-            if at is not None and object_key(at.pack) in self.entries:
-                packs.add(at.pack)
-                found.discard(object_key(at.pack))  # a pack of one object, which is this one
-            elif not found:
-                missing[digest] = source
-            keys |= found
+        while wanted := list(islice(rest, _AT_ONCE)):
+            for digest, at in zip(wanted, self._store.objects.packs.known(wanted), strict=True):
+                found = {k for k in (table_key(digest), object_key(digest)) if k in self.entries}
+                if at is not None and object_key(at.pack) in self.entries:
+                    packs.add(at.pack)
+                    found.discard(object_key(at.pack))  # a pack of one object, which is this one
+                elif not found:
+                    missing[digest] = source
+                keys |= found
         return keys, packs, missing
 
     def _look_into(self, key: str) -> _Mentioned:
         if key.startswith(TABLES):
             return self._look_into_table(key)
         try:
-            return self._resolve(set(self._mentions(key)), key)
+            return self._resolve(self._mentions(key), key)
         except (Corrupted, NotInStore):
             return set(), set(), {key: key}
 
@@ -153,7 +157,7 @@ class Inventory:
             what = error.what if error.what in self.entries else key
             return {what}, set(), {what: what}
         self._mentioned[object_key(file)] = set(), set(), {}
-        return self._resolve({file, *_digests_in(read_table(data))}, key)
+        return self._resolve(chain([file], _digests_in(read_table(data))), key)
 
     def _file(self, key: str) -> Digest:
         """Return the object that holds a table."""
@@ -190,17 +194,11 @@ def _digests_in(table: pa.Table) -> Iterator[Digest]:
     """Yield the digests in a table's cells."""
     for column in table.columns:
         if column.type == pa.string():
-            for value in pc.unique(column).to_pylist():
-                if len(value) == 64 and _DIGEST.fullmatch(value):
-                    yield value
-
-
-def members_by_pack(store: Store) -> dict[Digest, list[tuple[Digest, Location]]]:
-    """Return what lies in each pack."""
-    packs: dict[Digest, dict[Digest, Location]] = {}
-    for digest, location in store.objects.packs.members():
-        packs.setdefault(location.pack, {})[digest] = location  # by however many indexes
-    return {pack: list(members.items()) for pack, members in packs.items()}
+            values = pc.unique(column)
+            for start in range(0, len(values), _AT_ONCE):
+                for value in values[start : start + _AT_ONCE].to_pylist():
+                    if len(value) == 64 and _DIGEST.fullmatch(value):
+                        yield value
 
 
 def _strings(value: Any) -> Iterator[str]:

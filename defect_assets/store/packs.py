@@ -8,7 +8,7 @@ whatever an index names is there.
 
 import io
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -161,12 +161,10 @@ class PackIndex:
             if key not in self._read:
                 self._take_in({key: table})
 
-    def members(self) -> Iterator[tuple[Digest, Location]]:
-        """Yield every object that lies in a pack, and where."""
+    def by_pack(self) -> "PackMembers":
+        """Return what lies in each pack."""
         self.refresh()
-        _, _, digests, rows, packs = self._sorted
-        for digest, (pack, offset, length) in zip(digests, rows.tolist(), strict=True):
-            yield digest.tobytes().hex(), Location(packs[pack], offset, length)
+        return PackMembers(self._sorted)
 
     def packs(self) -> set[Digest]:
         """Return the packs of which it is known what lies in them."""
@@ -193,6 +191,38 @@ class PackIndex:
             keys[order], order.astype(np.uint32), every, np.concatenate(rows), names
         )
         self._read |= tables.keys()
+
+
+class PackMembers(Mapping[Digest, list[tuple[Digest, Location]]]):
+    """What lies in each pack, and where. It is spelled out of one pack at a time: of a million
+    objects all of it would take a gigabyte."""
+
+    def __init__(self, known: _Sorted) -> None:
+        self._known = known
+        of_rows = known.rows[:, 0]
+        self._rows = np.argsort(of_rows, kind="stable").astype(np.uint32)
+        self._starts = np.searchsorted(of_rows[self._rows], np.arange(len(known.packs) + 1))
+        self._numbers: dict[Digest, list[int]] = {}
+        for number, pack in enumerate(known.packs):  # one that is in two indexes has two
+            self._numbers.setdefault(pack, []).append(number)
+
+    def __getitem__(self, pack: Digest) -> list[tuple[Digest, Location]]:
+        found = {}
+        for number in self._numbers[pack]:
+            rows = self._rows[self._starts[number] : self._starts[number + 1]]
+            spans = self._known.rows[rows, 1:].tolist()
+            for digest, (offset, length) in zip(self._known.digests[rows], spans, strict=True):
+                found[digest.tobytes().hex()] = Location(pack, offset, length)
+        return list(found.items())
+
+    def __contains__(self, pack: object) -> bool:
+        return pack in self._numbers
+
+    def __iter__(self) -> Iterator[Digest]:
+        return iter(self._numbers)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
 
 
 class Packer:

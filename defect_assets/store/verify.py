@@ -2,7 +2,7 @@
 
 import random
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -20,7 +20,7 @@ from defect_assets.store.digest import (
     object_digest,
     object_key,
 )
-from defect_assets.store.inventory import Inventory, Reached, members_by_pack
+from defect_assets.store.inventory import Inventory, Reached
 from defect_assets.store.packs import INDEXES, Location, read_index
 from defect_assets.store.refs import REFS
 from defect_assets.store.store import Store
@@ -28,7 +28,7 @@ from defect_assets.store.tables import TABLES, read_table, table_digest, table_k
 
 TOGETHER = 4
 """Keys that are read by one task; those of packs hold 32 MB each."""
-Members = dict[Digest, list[tuple[Digest, Location]]]
+Members = Mapping[Digest, list[tuple[Digest, Location]]]
 """What lies in each pack."""
 
 
@@ -105,7 +105,7 @@ def verify(
         Divides the reading.
     """
     inventory = Inventory(store)
-    members = members_by_pack(store)
+    members = store.objects.packs.by_pack()
     chosen = [
         entry
         for entry in inventory.entries.values()
@@ -247,7 +247,7 @@ def _restored(store: Store, source: Store, key: str) -> bytes:
     try:
         return source.objects.get(digest)
     except (Corrupted, NotInStore):
-        members = members_by_pack(store).get(digest)
+        members = store.objects.packs.by_pack().get(digest)
         if not members:
             raise
     try:
@@ -320,7 +320,7 @@ def _lost_packs(store: Store, inventory: Inventory, members: Members) -> list[Di
     }
     if lost:  # unless they were collected meanwhile, their index first
         store.objects.packs.forget()
-        lost &= members_by_pack(store).keys()
+        lost &= store.objects.packs.by_pack().keys()
     return sorted(lost)
 
 

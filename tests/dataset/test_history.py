@@ -309,7 +309,8 @@ class History(RuleBasedStateMachine):
 
     def sound_and_stored_once(self) -> None:
         assert verify(self.store).damages == ()
-        members = [digest for digest, _ in self.store.objects.packs.members()]
+        packs = self.store.objects.packs.by_pack()
+        members = [digest for held in packs.values() for digest, _ in held]
         assert len(members) == len(set(members))
         ordered = versions(self.store)
         assert [str(version) for version in ordered] == sorted(self.cuts, key=Version.parse)

@@ -83,7 +83,7 @@ def test_one_sample_of_a_pack_costs_a_sample(far: Far, near: CachedBackend) -> N
     store = Store(far)
     with store.objects.packing() as packer:
         packer.add(list(images.items()))
-    [pack] = {location.pack for _, location in store.objects.packs.members()}
+    [pack] = store.objects.packs.by_pack()
     far.fetched.clear()
     cached = Store(near)
     digest, data = next(iter(images.items()))

@@ -28,7 +28,6 @@ from defect_assets.store import (
 )
 from defect_assets.store.collect import CollectionRefused, collect, find_garbage
 from defect_assets.store.digest import object_key
-from defect_assets.store.inventory import members_by_pack
 from defect_assets.store.packs import packs_in, read_index
 from defect_assets.store.tables import table_key
 from defect_assets.store.transfer import plan_transfer, transfer
@@ -175,7 +174,7 @@ def test_a_pack_of_one_object_is_neither_garbage_nor_written_twice(
     plain(home, "more", [4])
     (home.inbox / "more" / "masks" / "s004.png").write_bytes(mask(2, 1))
     ingest(home, home.store(), "more")
-    held = members_by_pack(home.store())
+    held = home.store().objects.packs.by_pack()
     assert sum(map(len, held.values())) == len({d for some in held.values() for d, _ in some})
     copy = open_store(str(tmp_path / "copy"))
     transfer(store, copy, plan_transfer(store, copy))
@@ -426,7 +425,7 @@ def index_key(store: Store) -> str:
 
 
 def pack_key(store: Store) -> str:
-    return object_key(min(members_by_pack(store)))
+    return object_key(min(store.objects.packs.by_pack()))
 
 
 def name_key(store: Store) -> str:

@@ -27,7 +27,6 @@ from defect_assets.home import Home
 from defect_assets.inbox import take_in
 from defect_assets.store import Store, open_store, packs
 from defect_assets.store.collect import collect, find_garbage
-from defect_assets.store.inventory import members_by_pack
 from defect_assets.store.transfer import plan_transfer, transfer
 from defect_assets.store.verify import verify
 from tests.end_to_end.mortality import Mortal
@@ -158,7 +157,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     shutil.copytree(folder / "prepared", root)
     assert run(live, root, 0, folder / "phases.json") == 0
     store, remote = Home(root).store(), open_store(str(root / "remote"))
-    assert len(members_by_pack(store)) > 5
+    assert len(store.objects.packs.by_pack()) > 5
     assert not verify(store).damages
     return Undisturbed(
         folder / "prepared",

@@ -15,7 +15,6 @@ from defect_assets.inbox import take_in
 from defect_assets.store import Corrupted, Record, RefConflict, Store, open_store, packs
 from defect_assets.store.collect import find_garbage
 from defect_assets.store.digest import object_key
-from defect_assets.store.inventory import members_by_pack
 from defect_assets.store.tables import table_key
 from defect_assets.store.transfer import MissingInSource, plan_transfer, transfer
 from defect_assets.store.verify import verify
@@ -106,9 +105,9 @@ def test_of_an_index_only_what_is_in_use_is_copied_and_once(
     ingest(other, theirs, "others")
     plan = plan_transfer(theirs, remote)
     transfer(theirs, remote, plan)
-    held = members_by_pack(remote)
+    held = remote.objects.packs.by_pack()
     assert all(remote.backend.exists(object_key(pack)) for pack in held)
-    assert held.keys() < members_by_pack(theirs).keys()
+    assert held.keys() < theirs.objects.packs.by_pack().keys()
     assert not verify(remote).damages
     before = keys(remote, "indexes")
     plain(other, "again", range(4))
@@ -233,7 +232,7 @@ def test_a_name_that_someone_sets_meanwhile_is_not_overwritten(store: Store, rem
 
 
 def _pack(store: Store) -> str:
-    return object_key(min(members_by_pack(store)))
+    return object_key(min(store.objects.packs.by_pack()))
 
 
 def _header(store: Store) -> str:

@@ -18,7 +18,7 @@ from defect_assets.home import Home
 from defect_assets.store import Corrupted, Record, Store, open_store, packs, tables
 from defect_assets.store.columns import column
 from defect_assets.store.digest import object_digest, object_key
-from defect_assets.store.inventory import Inventory, members_by_pack
+from defect_assets.store.inventory import Inventory
 from defect_assets.store.packs import read_index
 from defect_assets.store.transfer import plan_transfer, transfer
 from defect_assets.store.verify import Damage, repair, verify
@@ -70,7 +70,7 @@ def twin(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 def files_by_kind(home: Home) -> dict[str, list[str]]:
     store = home.store()
-    packed = {object_key(pack) for pack in members_by_pack(store)}
+    packed = {object_key(pack) for pack in store.objects.packs.by_pack()}
     pointers = [entry.key for entry in store.backend.entries("tables")]
     table_files = {object_key(store.backend.read(key).decode()) for key in pointers}
     objects = [entry.key for entry in store.backend.entries("objects")]
@@ -188,12 +188,12 @@ def test_all_is_sound_at_first(home: Home, copy: Store, twin: Store) -> None:
     assert all(len(keys) > 2 for keys in kinds.values())
     assert not verify(copy).damages
     assert not verify(twin).damages
-    theirs = members_by_pack(twin)
+    theirs = twin.objects.packs.by_pack()
     assert {digest for held in theirs.values() for digest, _ in held} == {
-        digest for held in members_by_pack(home.store()).values() for digest, _ in held
+        digest for held in home.store().objects.packs.by_pack().values() for digest, _ in held
     }
     # All but those of a single object, whose digest is also the pack's.
-    same = theirs.keys() & members_by_pack(home.store()).keys()
+    same = theirs.keys() & home.store().objects.packs.by_pack().keys()
     assert all(len(theirs[pack]) == 1 for pack in same)
     assert len(same) < len(theirs) / 2
 
