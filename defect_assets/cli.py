@@ -212,19 +212,13 @@ def serve(
 ) -> None:
     """Serve a release over HTTP with BentoML."""
     from defect_assets.home import default_home
-    from defect_assets.registry.channels import PRODUCTION, channels, leads_to
+    from defect_assets.registry.channels import PRODUCTION, channels, in_use
     from defect_assets.registry.packaging import bento_folder, rebuild, tag
-    from defect_assets.registry.release.releases import releases
 
     with errors():
         home = default_home()
         store = home.store()
-        known = releases(store)
-        if not known:
-            fail(f"nothing is released in {home.root} yet: run defect-assets repro first")
-        newest = None if PRODUCTION in channels(store) else known[-1].id
-        wanted = release or newest or PRODUCTION
-        chosen = leads_to(store, wanted)
+        chosen = in_use(store, release)
         if not bento_folder(home.bentoml, chosen).is_dir():
             with console.status(f"building the bento of {chosen.id} from the store"):
                 rebuilt = rebuild(store, chosen, home.bentoml)
@@ -234,8 +228,8 @@ def serve(
             port = _free_port(3000)
             if port != 3000:
                 console.print(f"Port 3000 is taken; the service listens on [bold]{port}[/].")
-        why = f", which is in {wanted}" if wanted != chosen.id else ""
-        if release is None and newest:
+        why = f", which is in {release or PRODUCTION}" if release != chosen.id else ""
+        if release is None and PRODUCTION not in channels(store):
             why = ", the newest release, since nothing is in production"
         console.print(
             f"[bold]{tag(chosen)}[/]{why}, trained on {chosen.dataset}. Analyze an image with\n"

@@ -54,14 +54,15 @@ def score(
     Ends with 3 if some images could not be read; their rows say why, and the others are done.
     """
     from defect_assets.home import default_home
-    from defect_assets.scoring.released import as_served, chosen
+    from defect_assets.registry.channels import in_use
+    from defect_assets.scoring.released import as_served
     from defect_assets.scoring.score import score as run
     from defect_assets.scoring.sources import source_of
 
     with errors(), aside() if as_json else nullcontext():
         home = default_home()
         store = home.store()
-        found = chosen(store, release)
+        found = in_use(store, release)
         source = source_of(input, store, home.url, home.cache)
         with bar(f"{found.id} looks at {input}") as tell:
             outcome = run(found, as_served(store, found), source, output, tell, home.access)

@@ -117,6 +117,29 @@ def leads_to(store: Store, name: str) -> Release:
     return read_release(store, digest)
 
 
+def in_use(store: Store, name: str | None = None) -> Release:
+    """Return the release that is meant: by default what is in production, or else the newest.
+
+    Parameters
+    ----------
+    store
+        Where they lie.
+    name
+        A release's id, or a channel.
+
+    Raises
+    ------
+    ChannelRefused
+        If there is none.
+    """
+    if name or PRODUCTION in channels(store):
+        return leads_to(store, name or PRODUCTION)
+    known = releases(store)
+    if not known:
+        raise ChannelRefused("nothing is released yet: run defect-assets repro first")
+    return known[-1]
+
+
 def overridden(store: Store, release: str) -> str:
     """Return why a release was let through though it failed a gate, and by whom; or nothing."""
     record = store.record(RELEASES + release)

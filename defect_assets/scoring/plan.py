@@ -26,7 +26,6 @@ SHARDS = 128
 """How many shards one would like to have: enough for the work to end everywhere at once."""
 PAGE = 2**16
 """Names in one file of a written plan; shards divide it."""
-FOLDER = "plan"
 
 
 class PlanGone(UserError):
@@ -88,6 +87,8 @@ class WrittenPlan:
 
     url: str
     """Where the results lie."""
+    folder: str
+    """Its own, there."""
     images: int
     size: int
 
@@ -97,7 +98,7 @@ class WrittenPlan:
 
     def items(self, shard: int, access: S3Access | None = None) -> list[Item]:
         start = shard * self.size
-        page = _page(self.url, start // PAGE, access)
+        page = _page(self.url, _key(self.folder, start // PAGE), access)
         return _items(page.slice(start % PAGE, self.size))
 
 
@@ -107,18 +108,13 @@ def hold_plan(items: Iterable[Item]) -> HeldPlan:
     return HeldPlan(table, size_of_shards(len(table)))
 
 
-def write_plan(backend: Backend, items: Iterable[Item]) -> int:
-    """Write the names of images, page by page; return how many there are.
-
-    Pages of an earlier attempt are replaced.
-    """
+def write_plan(backend: Backend, folder: str, items: Iterable[Item]) -> int:
+    """Write the names of images, page by page, into an empty folder; return how many there are."""
     images = 0
     for number, page in enumerate(_pages(items)):
         buffer = io.BytesIO()
         pq.write_table(_table(page), buffer, compression="zstd")
-        key = _key(number)
-        backend.delete(key)
-        backend.create(key, buffer.getvalue())
+        backend.create(_key(folder, number), buffer.getvalue())
         images += len(page)
     return images
 
@@ -140,10 +136,10 @@ def _items(table: pa.Table) -> list[Item]:
 
 
 @lru_cache(maxsize=4)
-def _page(url: str, number: int, access: S3Access | None) -> pa.Table:
+def _page(url: str, key: str, access: S3Access | None) -> pa.Table:
     """Read a page once for all the shards that are in it, which are done one after the other."""
     try:
-        data = open_place(url, access).read(_key(number))
+        data = open_place(url, access).read(key)
     except NotInStore as error:
         raise PlanGone(
             f"what {url} should hold is not there on {platform.node()}: each machine that works "
@@ -152,5 +148,5 @@ def _page(url: str, number: int, access: S3Access | None) -> pa.Table:
     return pq.ParquetFile(io.BytesIO(data)).read()
 
 
-def _key(page: int) -> str:
-    return f"{FOLDER}/page-{page:06}.parquet"
+def _key(folder: str, page: int) -> str:
+    return f"{folder}/page-{page:06}.parquet"

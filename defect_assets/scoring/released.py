@@ -2,9 +2,8 @@
 
 from defect_assets.inference.bundle import FILES
 from defect_assets.inference.exported import CHECK, EXPORTED, MODEL
-from defect_assets.registry.channels import PRODUCTION, ChannelRefused, channels, leads_to
 from defect_assets.registry.packaging import REF as BENTOS
-from defect_assets.registry.release.releases import Release, releases
+from defect_assets.registry.release.releases import Release
 from defect_assets.scoring.model import Model
 from defect_assets.store import Store
 
@@ -29,21 +28,3 @@ def as_evaluated(store: Store, release: Release) -> Model:
 def _bundle(store: Store, release: Release) -> dict[str, bytes]:
     files = store.objects.get_tree(release.bundle)
     return {name: files[name] for name in FILES if name in files}
-
-
-def chosen(store: Store, name: str | None) -> Release:
-    """Return the release that is meant: by default what is in production, or else the newest.
-
-    Raises
-    ------
-    ChannelRefused
-        If there is none.
-    """
-    if name:
-        return leads_to(store, name)
-    if PRODUCTION in channels(store):
-        return leads_to(store, PRODUCTION)
-    known = releases(store)
-    if not known:
-        raise ChannelRefused("nothing is released yet: run defect-assets repro first")
-    return known[-1]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -45,6 +46,8 @@ class Manifest(BaseModel):
     images: int
     """How many there were when they were listed."""
     shard_size: int
+    plan: str
+    """The folder with the list of images, beside the results."""
     code: str
     """Digest of the code that looks; see `defect_assets.registry.code`."""
     commit: str
@@ -114,7 +117,7 @@ def score(
     url = output if "://" in output else str(Path(output).resolve())
     place = open_place(url, access)
     manifest = _begin(place, release, source, access, shard_size)
-    plan = WrittenPlan(url, manifest.images, manifest.shard_size)
+    plan = WrittenPlan(url, manifest.plan, manifest.images, manifest.shard_size)
     there = done(place)
     outcome = Outcome(manifest)
     for shard in past(place, sorted(there)):
@@ -143,12 +146,13 @@ def _begin(
         source=source.describe(),
         images=0,
         shard_size=0,
+        plan=f"plan/{uuid4().hex}",  # so that two who begin at once do not write into each other's
         code=code_version(*CODE),
         commit=commit(),
     )
     begun = _read(place)
     if begun is None:
-        images = write_plan(place, source.items(access))
+        images = write_plan(place, wanted.plan, source.items(access))
         if not images:
             raise NoSource(f"there is no image in {_told(wanted.source)}")
         size = shard_size or size_of_shards(images)

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from defect_assets.errors import UserError
+from defect_assets.registry.channels import in_use
 from defect_assets.scoring.predictions import predict
-from defect_assets.scoring.released import as_evaluated, as_served, chosen
+from defect_assets.scoring.released import as_evaluated, as_served
 from defect_assets.scoring.score import score
 from defect_assets.scoring.sources import BucketSource, FolderSource, SnapshotSource, Source
 from defect_assets.store import S3Access, Store
@@ -43,7 +44,7 @@ def run(
     access: S3Access | None = None,
     tell: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    release = chosen(store, None)
+    release = in_use(store, None)
     model = as_served(store, release)
     outcome = score(release, model, source, str(output), tell, access, shard_size=2)
     assert (outcome.images, outcome.unread) == (IMAGES + len(BROKEN), len(BROKEN))
@@ -93,7 +94,7 @@ def test_predictions_have_the_digest_that_one_process_gives_them(
     cluster: RayCluster,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    release = chosen(released, None)
+    release = in_use(released, None)
     model = as_evaluated(released, release)
     there = predict(release.bundle, model, snapshot)
     monkeypatch.setenv("DEFECT_DEPLOY", "local")

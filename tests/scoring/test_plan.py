@@ -33,8 +33,8 @@ ITEMS = st.lists(st.builds(Item, st.text(max_size=5), st.text(max_size=3)), min_
 def test_the_shards_are_the_images(items: list[Item], size: int) -> None:
     with pytest.MonkeyPatch.context() as patched, TemporaryDirectory() as folder:
         patched.setattr(plan, "PAGE", 8)
-        assert write_plan(open_place(folder), iter(items)) == len(items)
-        written = WrittenPlan(folder, len(items), size)
+        assert write_plan(open_place(folder), "plan", iter(items)) == len(items)
+        written = WrittenPlan(folder, "plan", len(items), size)
         held = HeldPlan(hold_plan(items).table, size)
         for each in (written, held, pickle.loads(pickle.dumps(held))):
             numbers = range(count_shards(each))
@@ -51,12 +51,12 @@ def test_shards_are_neither_tiny_nor_huge(images: int) -> None:
 
 def test_a_shard_lies_in_one_page(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="do not divide"):
-        WrittenPlan(str(tmp_path), 10, 3)
+        WrittenPlan(str(tmp_path), "plan", 10, 3)
 
 
 def test_a_plan_that_another_machine_does_not_see_is_told_so(tmp_path: Path) -> None:
     with pytest.raises(PlanGone, match="each machine that works must see it"):
-        WrittenPlan(str(tmp_path / "elsewhere"), 10, 4).items(0)
+        WrittenPlan(str(tmp_path / "elsewhere"), "plan", 10, 4).items(0)
 
 
 def test_ray_is_imported_by_those_who_ask_for_it_alone() -> None:

@@ -9,8 +9,9 @@ import pytest
 from defect_assets.home import Home
 from defect_assets.inference.detector import Detector
 from defect_assets.inference.images import decode_image
+from defect_assets.registry.channels import in_use
 from defect_assets.scoring.predictions import Predictions, Unreadable, predict, read_predictions
-from defect_assets.scoring.released import as_evaluated, chosen
+from defect_assets.scoring.released import as_evaluated
 from defect_assets.scoring.sources import SnapshotSource
 from defect_assets.store import Record, Store, open_store
 from defect_assets.store.collect import find_garbage
@@ -22,7 +23,7 @@ from tests.small import damage
 
 
 def made(store: Store, source: SnapshotSource) -> Predictions:
-    release = chosen(store, None)
+    release = in_use(store, None)
     return predict(release.bundle, as_evaluated(store, release), source)
 
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,21 @@ import pytest
 from defect_assets.home import Home
 from defect_assets.inference.detector import Detector
 from defect_assets.inference.images import decode_image
+from defect_assets.registry.channels import in_use
 from defect_assets.registry.exporting import export_runtimes
 from defect_assets.scoring.files import Files
 from defect_assets.scoring.plan import WrittenPlan, count_shards, hold_plan
-from defect_assets.scoring.released import as_served, chosen
-from defect_assets.scoring.score import Outcome, OutputTaken, score
-from defect_assets.scoring.sources import BucketSource, FolderSource, NoSource, SnapshotSource
+from defect_assets.scoring.released import as_served
+from defect_assets.scoring.score import MANIFEST, Manifest, Outcome, OutputTaken, score
+from defect_assets.scoring.sources import (
+    BucketSource,
+    FolderSource,
+    Item,
+    NoSource,
+    SnapshotSource,
+)
 from defect_assets.scoring.work import Job, Stopped, Worker
-from defect_assets.store import Record, Store, digest_of, s3
+from defect_assets.store import Record, S3Access, Store, digest_of, s3
 from defect_assets.store.objects import write_tree
 from tests.conftest import PROJECT
 from tests.releases import bundle_files, publish_release
@@ -35,7 +43,7 @@ SIZE = 8
 
 
 def score_folder(store: Store, images: Path, output: Path, **options: Any) -> Outcome:
-    release = chosen(store, None)
+    release = in_use(store, None)
     model = as_served(store, release)
     return score(release, model, FolderSource(images), str(output), shard_size=SIZE, **options)
 
@@ -104,9 +112,10 @@ def test_a_packed_release_is_run_as_it_is_served(
     pd.testing.assert_series_equal(rows["out"]["verdict"], rows["torch"]["verdict"])
 
     # One at a time, as on a cluster, it says the same to the last bit.
-    model = as_served(released, chosen(released, None))
+    model = as_served(released, in_use(released, None))
     source, alone = FolderSource(images), tmp_path / "alone"
-    plan = WrittenPlan(str(tmp_path / "out"), IMAGES + len(BROKEN), SIZE)
+    there = Manifest.model_validate_json((tmp_path / "out" / MANIFEST).read_text())
+    plan = WrittenPlan(str(tmp_path / "out"), there.plan, there.images, there.shard_size)
     worker = Worker(Job(model, source, plan, Files(str(alone))), callers=1)
     for number in range(count_shards(plan)):
         worker.score(number)
@@ -159,7 +168,7 @@ def test_who_interrupts_does_not_wait_for_what_is_begun(
     time.sleep(1)  # nobody goes on with the rest
     assert len(list((tmp_path / "out" / "images").iterdir())) == written
     assert held.traceback
-    model = as_served(released, chosen(released, None))
+    model = as_served(released, in_use(released, None))
     plan = hold_plan(FolderSource(images).items())
     worker = Worker(Job(model, FolderSource(images), plan, Files(str(tmp_path / "left"))), 1)
     worker.stop()
@@ -182,11 +191,11 @@ def test_images_that_came_since_it_began_do_not_shift_the_others(
 def test_another_model_or_source_is_refused(released: Store, images: Path, tmp_path: Path) -> None:
     score_folder(released, images, tmp_path / "out")
     publish_release(released, "v0.2.0", SEED + 1)
-    assert chosen(released, None).id == "v0.2.0"
+    assert in_use(released, None).id == "v0.2.0"
     with pytest.raises(OutputTaken, match="what v0.1.0 said of .* another model: choose"):
         score_folder(released, images, tmp_path / "out")
     other = FolderSource(images / "broken")
-    first = chosen(released, "v0.1.0")
+    first = in_use(released, "v0.1.0")
     with pytest.raises(OutputTaken, match="of another source: choose"):
         score(first, as_served(released, first), other, str(tmp_path / "out"))
     (tmp_path / "out" / "manifest.json").unlink()
@@ -195,13 +204,36 @@ def test_another_model_or_source_is_refused(released: Store, images: Path, tmp_p
         score_folder(released, images, tmp_path / "out")
 
 
+def test_of_two_that_begin_at_once_one_is_refused_and_the_other_undisturbed(
+    released: Store, images: Path, tmp_path: Path
+) -> None:
+    some = min(path for path in images.iterdir() if path.is_dir() and path.name != "broken")
+
+    class Slower(FolderSource):
+        """Another one has begun, and ended, before this one has listed its images."""
+
+        def items(self, access: S3Access | None = None) -> Iterator[Item]:
+            score_folder(released, some, tmp_path / "out")
+            yield from super().items(access)
+
+    release = in_use(released)
+    model = as_served(released, release)
+    with pytest.raises(OutputTaken, match="someone else has just begun"):
+        score(release, model, Slower(images), str(tmp_path / "out"))
+    score_folder(released, some, tmp_path / "alone")
+    assert_same(tmp_path / "out", tmp_path / "alone")
+    (tmp_path / "out" / "images" / "part-000000.parquet").unlink()
+    assert score_folder(released, some, tmp_path / "out").found == 0
+    assert_same(tmp_path / "out", tmp_path / "alone")
+
+
 def test_a_bucket_gives_what_a_folder_gives(
     released: Store, images: Path, tmp_path: Path, moto: S3Server
 ) -> None:
     place = moto.new_store()
     upload(images, moto, f"{place}/in")
     upload(images / "broken", moto, f"{place}/in-another-folder")
-    release = chosen(released, "v0.1.0")
+    release = in_use(released, "v0.1.0")
     source, out = BucketSource(f"{place}/in"), f"{place}/out"
     for found in (0, IMAGES + len(BROKEN)):
         model, access = as_served(released, release), moto.access()
@@ -225,7 +257,7 @@ def test_a_bucket_is_listed_page_by_page(moto: S3Server, monkeypatch: pytest.Mon
 def test_a_snapshot_is_scored_by_its_samples(
     home: Home, released: Store, snapshot: SnapshotSource, tmp_path: Path
 ) -> None:
-    release = chosen(released, None)
+    release = in_use(released, None)
     outcome = score(release, as_served(released, release), snapshot, str(tmp_path / "out"))
     assert outcome.images == 72
     assert outcome.manifest.source == {"dataset": "DS-1.0.0", "snapshot": snapshot.digest}
