@@ -183,30 +183,35 @@ def test_ten_thousand_wait_their_turn(ready: Daemon, set_policy: Policy) -> None
 class TestBucket:
     """Deliveries that lie in a bucket."""
 
+    @pytest.fixture(params=["moto", pytest.param("ceph", marks=pytest.mark.slow)])
+    def server(self, request: pytest.FixtureRequest) -> S3Server:
+        server: S3Server = request.getfixturevalue(request.param)
+        return server
+
     @pytest.fixture
-    def bucket(self, moto: S3Server, daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> str:
-        url = moto.new_store()
-        for name, value in moto.environment().items():
+    def bucket(self, server: S3Server, daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> str:
+        url = server.new_store()
+        for name, value in server.environment().items():
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("DEFECT_INBOX", url)
         daemon.run((daemon.tick(new_images).run_requests or ())[0])
         return url
 
     @staticmethod
-    def upload(moto: S3Server, url: str, folder: Path, *, marker: bool = True) -> None:
+    def upload(server: S3Server, url: str, folder: Path, *, marker: bool = True) -> None:
         bucket, _, prefix = url.removeprefix("s3://").partition("/")
         for path in sorted(folder.rglob("*")):
             if path.is_file() and (marker or path.name != COMPLETE):
                 key = f"{prefix}/{folder.name}/{path.relative_to(folder).as_posix()}"
-                moto.client().put_object(Bucket=bucket, Key=key, Body=path.read_bytes())
+                server.client().put_object(Bucket=bucket, Key=key, Body=path.read_bytes())
         shutil.rmtree(folder)
 
     def test_it_is_fetched_when_it_is_taken_in(
-        self, moto: S3Server, bucket: str, daemon: Daemon
+        self, server: S3Server, bucket: str, daemon: Daemon
     ) -> None:
         for name, numbers in (("first", range(4)), ("later", range(4, 8))):
             plain(daemon.home, name, numbers)
-            self.upload(moto, bucket, daemon.home.inbox / name, marker=name == "first")
+            self.upload(server, bucket, daemon.home.inbox / name, marker=name == "first")
         store = daemon.home.store()
         found = {a.name: a.state for a in arrivals(default_home(), store)}
         assert found == {"first": State.NEW, "later": State.INCOMPLETE}
@@ -220,17 +225,17 @@ class TestBucket:
         plain(daemon.home, "first-again", range(4))
         (daemon.home.inbox / "first-again").rename(daemon.home.root / "first")
         (daemon.home.root / "first" / "images" / "s001.png").write_bytes(picture(70))
-        self.upload(moto, bucket, daemon.home.root / "first")
+        self.upload(server, bucket, daemon.home.root / "first")
         assert "changed since taken in, left as stored: first" in why(daemon.tick(new_images))
 
     def test_what_was_refused_is_fetched_again_once_it_is_mended(
-        self, moto: S3Server, bucket: str, daemon: Daemon
+        self, server: S3Server, bucket: str, daemon: Daemon
     ) -> None:
         deliver(daemon.home, "bad", {"x": b"no image"}, {})
-        self.upload(moto, bucket, daemon.home.inbox / "bad")
+        self.upload(server, bucket, daemon.home.inbox / "bad")
         assert len(daemon.settle(new_images)) == 1
         assert (daemon.home.rejected / "bad" / REASONS).exists()
         deliver(daemon.home, "bad", {"x": picture(1)}, {})
-        self.upload(moto, bucket, daemon.home.inbox / "bad")
+        self.upload(server, bucket, daemon.home.inbox / "bad")
         assert len(daemon.settle(new_images)) == 1
         assert daemon.home.store().content("batches/bad")
