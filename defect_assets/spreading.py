@@ -45,10 +45,20 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Ite
     >>> list(in_threads(abs, [-2, 1, -3]))
     [2, 1, 3]
     """
+    return _in_threads(function, items, os.cpu_count() or 1)
+
+
+def while_waiting(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Call a function on items in sixteen threads: for what waits for a bucket's answers."""
+    return _in_threads(function, items, 16)
+
+
+def _in_threads(
+    function: Callable[[Item], Result], items: Iterable[Item], threads: int
+) -> Iterator[Result]:
     rest = iter(items)
-    workers = os.cpu_count() or 1
-    with ThreadPoolExecutor(workers) as pool:
-        ahead: list[Future[Result]] = [pool.submit(function, i) for i in islice(rest, workers + 1)]
+    with ThreadPoolExecutor(threads) as pool:
+        ahead: list[Future[Result]] = [pool.submit(function, i) for i in islice(rest, threads + 1)]
         while ahead:
             yield ahead.pop(0).result()
             ahead += [pool.submit(function, item) for item in islice(rest, 1)]

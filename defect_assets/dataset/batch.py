@@ -1,15 +1,13 @@
 """A batch: one delivery, taken into the store for good."""
 
 from collections.abc import Collection
-from concurrent.futures import ThreadPoolExecutor
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from defect_assets.spreading import while_waiting
 from defect_assets.store import Digest, Record, Store
 
 REF = "batches/"
-AT_ONCE = 16
-"""Records that are asked for at the same time."""
 
 
 class Batch(BaseModel):
@@ -49,7 +47,6 @@ def batch_names(store: Store) -> set[str]:
 def batch_records(store: Store, known: Collection[str] = ()) -> list[tuple[str, Record]]:
     """Return the id and record of every batch but those that one knows, by their times."""
     ids = sorted(batch_names(store).difference(known))
-    with ThreadPoolExecutor(AT_ONCE) as pool:  # in a bucket each waits for an answer
-        records = pool.map(lambda id: store.record(f"{REF}{id}"), ids)
-        found = [(id, record) for id, record in zip(ids, records, strict=True) if record]
+    records = while_waiting(lambda id: store.record(f"{REF}{id}"), ids)
+    found = [(id, record) for id, record in zip(ids, records, strict=True) if record]
     return sorted(found, key=lambda batch: (batch[1].created_at, batch[0]))

@@ -6,10 +6,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from defect_assets.dataset.batch import BatchPin, read_batch
+from defect_assets.dataset.batch import BatchPin
 from defect_assets.dataset.changelog import Changelog
 from defect_assets.dataset.description import DatasetDescription
-from defect_assets.dataset.samples import latest_rows
+from defect_assets.dataset.samples import latest_rows, rows_of
 from defect_assets.store import Store
 from defect_assets.store.columns import repeated
 
@@ -74,14 +74,7 @@ def _count(rows: pa.Table, *columns: str) -> list[tuple[Any, ...]]:
 
 def touched_by(store: Store, batches: Sequence[BatchPin]) -> pa.Array:
     """Return the ids of all samples that some batches say something of."""
-    chunks = [
-        chunk
-        for pin in batches
-        for chunk in store.objects.get_table(read_batch(store, pin.digest).rows, ["sample"])[
-            "sample"
-        ].chunks
-    ]
-    return pa.chunked_array(chunks, pa.string()).unique()
+    return rows_of(store, batches, ("sample",))["sample"].unique()
 
 
 def carried_by(

@@ -22,7 +22,7 @@ from defect_assets.dataset.grouping import GroupRules, groups_by_name
 from defect_assets.dataset.inspection import Sample, inspect
 from defect_assets.dataset.order import ordered_batches
 from defect_assets.dataset.samples import ROWS, latest_rows
-from defect_assets.spreading import Spread, in_threads
+from defect_assets.spreading import Spread, in_threads, while_waiting
 from defect_assets.store import Store
 from defect_assets.store.columns import column, table_of
 
@@ -161,9 +161,11 @@ def _newest(
 ) -> dict[str, dict[str, Any]]:
     """Return the newest row of samples in some batches."""
     newest: dict[str, dict[str, Any]] = {}
-    for pin in batches:
-        found = store.objects.find_rows(read_batch(store, pin.digest).rows, wanted)
-        newest |= {row["sample"]: row | {"batch": pin.id} for row in found.to_pylist()}
+    found = while_waiting(
+        lambda pin: store.objects.find_rows(read_batch(store, pin.digest).rows, wanted), batches
+    )
+    for pin, rows in zip(batches, found, strict=True):
+        newest |= {row["sample"]: row | {"batch": pin.id} for row in rows.to_pylist()}
     return newest
 
 

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from defect_assets.dataset.batch import BatchPin, read_batch
+from defect_assets.spreading import while_waiting
 from defect_assets.store import Store
 from defect_assets.store.columns import column, numbers, repeated, table_of
 
@@ -79,8 +80,8 @@ def rows_of(
     """Return all that some batches say, in their order; see `samples_of`. What is removed is told,
     too."""
     stored = [name for name in columns if name != "batch"]
-    tables = []
-    for pin in batches:
+
+    def said(pin: BatchPin) -> pa.Table:
         rows = read_batch(store, pin.digest).rows
         if only is None:
             table = store.objects.get_table(rows, stored)
@@ -88,7 +89,9 @@ def rows_of(
             table = store.objects.find_rows(rows, {"sample": only}).select(stored)
         if "batch" in columns:
             table = table.append_column("batch", repeated(pin.id, len(table)))
-        tables.append(table.select(list(columns)))
+        return table.select(list(columns))
+
+    tables = list(while_waiting(said, batches))
     if not tables:
         kinds = [pa.field("batch", pa.string()) if n == "batch" else ROWS.field(n) for n in columns]
         return table_of((), pa.schema(kinds))
