@@ -23,7 +23,7 @@ from defect_assets.dataset.snapshot import (
 from defect_assets.dataset.version import Bump, Version
 from defect_assets.errors import UserError
 from defect_assets.store import Digest, Store
-from defect_assets.store.columns import column, numbers
+from defect_assets.store.columns import codes, column, numbers
 
 FIRST = Version("DS-", 1, 0, 0)
 
@@ -185,13 +185,14 @@ def _refuse_two_images(store: Store, cut: Pending) -> None:
     said = rows_of(store, cut.batches, ("sample", "image", "batch"), there)
     if len(said) == len(there):
         return  # each stands in one batch
-    images = said.group_by("sample").aggregate([("image", "count_distinct")])
-    several = images.filter(pc.greater(images["image_count_distinct"], 1))["sample"]
-    if not len(several):
+    (samples, _), (images, _) = (codes(said[name]) for name in ("sample", "image"))
+    firsts = np.empty(samples.max() + 1, np.int64)  # the row in which each sample stands first
+    firsts[samples[::-1]] = np.arange(len(samples))[::-1]
+    others = np.flatnonzero(images != images[firsts[samples]])
+    if not len(others):
         return
-    rows = said.filter(pc.equal(said["sample"], several[0])).to_pylist()
-    first = rows[0]
-    other = next(row for row in rows if row["image"] != first["image"])
+    rows = said.take(column([firsts[samples[others[0]]], others[0]], pa.int64()))
+    first, other = rows.to_pylist()
     raise CutRefused(
         f"no snapshot can be cut: {first['sample']} is one image in {first['batch']} and another "
         f"in {other['batch']}; remove it in a delivery and deliver it under another name"
@@ -200,7 +201,7 @@ def _refuse_two_images(store: Store, cut: Pending) -> None:
 
 def _with_overlaps(store: Store, cut: Pending) -> pa.Table:
     """Return the table of changes as it is stored."""
-    relabelled = pc.equal(cut.changes["change"], "relabelled")
+    relabelled = pc.is_in(cut.changes["change"], value_set=column(["relabelled"], pa.string()))
     dice = np.ones(len(cut.changes))
     dice[numbers(pc.indices_nonzero(relabelled))] = [
         overlap(store, row["mask_before"], row["mask"], cut.description)

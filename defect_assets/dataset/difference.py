@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -11,7 +12,7 @@ from defect_assets.dataset.changelog import Changelog
 from defect_assets.dataset.description import DatasetDescription
 from defect_assets.dataset.samples import latest_rows, rows_of
 from defect_assets.store import Store
-from defect_assets.store.columns import repeated
+from defect_assets.store.columns import codes, column, repeated
 
 CHANGES = (
     "sample",
@@ -55,7 +56,8 @@ def changelog(
         if kind != "regrouped":  # a relabelled sample may be regrouped, too
             counts[kind][name] = count
     was, now = changes["group_before"], changes["group"]
-    moved = pc.and_(pc.not_equal(was, ""), pc.not_equal(was, now))
+    new = pc.is_in(was, value_set=column([""], pa.string()))
+    moved = pc.and_not(pc.not_equal(was, now), new)
     return Changelog(
         **counts,
         regrouped=dict(_count(changes.filter(moved), "class")),
@@ -68,8 +70,16 @@ def changelog(
 
 def _count(rows: pa.Table, *columns: str) -> list[tuple[Any, ...]]:
     """Return each combination of values, and how often it is there, sorted."""
-    counted = rows.group_by(list(columns)).aggregate([([], "count_all")])
-    return sorted(zip(*(counted[name].to_pylist() for name in counted.column_names), strict=True))
+    if not len(rows):
+        return []
+    which, meant = zip(*(codes(rows[name]) for name in columns), strict=True)
+    shape = tuple(map(len, meant))
+    found, counts = np.unique(np.ravel_multi_index(which, shape), return_counts=True)
+    said = [
+        texts.take(column(at, pa.int64())).to_pylist()
+        for texts, at in zip(meant, np.unravel_index(found, shape), strict=True)
+    ]
+    return sorted(zip(*said, counts.tolist(), strict=True))
 
 
 def touched_by(store: Store, batches: Sequence[BatchPin]) -> pa.Array:

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from defect_assets.dataset.batch import BatchPin, read_batch
 from defect_assets.spreading import while_waiting
 from defect_assets.store import Store
-from defect_assets.store.columns import column, numbers, repeated, table_of
+from defect_assets.store.columns import codes, column, repeated, table_of
 
 ROWS = pa.schema(
     [
@@ -100,7 +100,7 @@ def rows_of(
 
 def _last(samples: pa.ChunkedArray) -> np.ndarray:
     """Return the position at which each sample stands for the last time."""
-    codes = numbers(samples.combine_chunks().dictionary_encode().indices)
-    last = np.empty(codes.max(initial=-1) + 1, np.int64)
-    last[codes] = np.arange(len(codes))  # of several values for one place, the last stays
+    which, _ = codes(samples)
+    last = np.empty(which.max(initial=-1) + 1, np.int64)
+    last[which] = np.arange(len(which))  # of several values for one place, the last stays
     return last

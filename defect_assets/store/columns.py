@@ -69,3 +69,14 @@ def numbers(values: pa.Array | pa.ChunkedArray) -> np.ndarray:
         return np.empty(0, kind)
     start = whole.offset * kind.itemsize
     return np.frombuffer(buffer, kind, len(whole), start)
+
+
+def codes(texts: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
+    """Return a column of text as numbers from 0 on, and the text that each number stands for.
+
+    >>> numbers_of, meant = codes(pa.chunked_array([column(["b", "a", "b"], pa.string())]))
+    >>> numbers_of.tolist(), meant.to_pylist()
+    ([0, 1, 0], ['b', 'a'])
+    """
+    encoded = texts.combine_chunks().dictionary_encode()
+    return numbers(encoded.indices), encoded.dictionary

@@ -29,7 +29,7 @@ from defect_assets.store import Store, open_store, packs
 from defect_assets.store.collect import collect, find_garbage
 from defect_assets.store.transfer import plan_transfer, transfer
 from defect_assets.store.verify import verify
-from tests.end_to_end.mortality import Mortal
+from tests.end_to_end.killed.mortality import Mortal
 from tests.small import contents, cut, deliver, home_of, ingest, mask, plain
 
 POINTS = 200

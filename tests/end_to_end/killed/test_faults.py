@@ -32,7 +32,7 @@ KILLS = 15
 
 @dataclass
 class Nursery:
-    """See `tests.end_to_end.mortal`."""
+    """See `tests.end_to_end.killed.mortal`."""
 
     process: subprocess.Popen
     log: Path

@@ -15,7 +15,7 @@ import yaml
 from defect_assets.home import Home
 from defect_assets.store.verify import verify
 from tests.end_to_end.conftest import Checkout
-from tests.end_to_end.test_faults import assert_whole, in_dagster, nursery
+from tests.end_to_end.killed.test_faults import assert_whole, in_dagster, nursery
 from tests.servers.dagster import Servers, dagster_servers, kill
 from tests.small import contents
 

@@ -18,7 +18,7 @@ import defect_assets.registry.preflight
 import defect_assets.training.task
 import definitions
 from defect_assets.cli import app
-from tests.end_to_end.mortality import Mortal
+from tests.end_to_end.killed.mortality import Mortal
 
 __all__ = ["defect_assets", "definitions"]
 
