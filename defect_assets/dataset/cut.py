@@ -180,11 +180,13 @@ def _refuse_two_images(store: Store, cut: Pending) -> None:
         If there is such an id.
     """
     touched = touched_by(store, cut.new)
+    stands, ids = codes(rows_of(store, cut.batches, ("sample",), touched)["sample"])
+    again = ids.take(column(np.flatnonzero(np.bincount(stands) > 1), pa.int64()))
     # What is removed by now may have been anything.
-    there = latest_rows(store, cut.batches, ("sample",), touched)["sample"]
+    there = latest_rows(store, cut.batches, ("sample",), again)["sample"]
+    if not len(there):
+        return
     said = rows_of(store, cut.batches, ("sample", "image", "batch"), there)
-    if len(said) == len(there):
-        return  # each stands in one batch
     (samples, _), (images, _) = (codes(said[name]) for name in ("sample", "image"))
     firsts = np.empty(samples.max() + 1, np.int64)  # the row in which each sample stands first
     firsts[samples[::-1]] = np.arange(len(samples))[::-1]

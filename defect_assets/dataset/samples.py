@@ -86,7 +86,7 @@ def rows_of(
         if only is None:
             table = store.objects.get_table(rows, stored)
         else:
-            table = store.objects.find_rows(rows, {"sample": only}).select(stored)
+            table = store.objects.find_rows(rows, {"sample": only}, stored)
         if "batch" in columns:
             table = table.append_column("batch", repeated(pin.id, len(table)))
         return table.select(list(columns))

@@ -154,11 +154,14 @@ class Objects:
 
         return read_table(self._table(digest), columns)
 
-    def find_rows(self, digest: Digest, wanted: dict[str, pa.Array]) -> pa.Table:
-        """Return those rows of a table in which one of some columns has one of some values."""
+    def find_rows(
+        self, digest: Digest, wanted: dict[str, pa.Array], columns: Sequence[str] | None = None
+    ) -> pa.Table:
+        """Return those rows of a table in which one of some columns has one of some values, with
+        all columns or some."""
         from defect_assets.store.tables import select_rows
 
-        return select_rows(self._table(digest), wanted)
+        return select_rows(self._table(digest), wanted, columns)
 
     def _table(self, digest: Digest) -> bytes:
         from defect_assets.store.tables import table_key

@@ -7,6 +7,7 @@ the digest of the object that is its Parquet file.
 import hashlib
 import io
 import json
+from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -71,8 +72,10 @@ def read_table(data: bytes, columns: list[str] | None = None) -> pa.Table:
     return pq.ParquetFile(pa.BufferReader(data)).read(columns=columns)
 
 
-def select_rows(data: bytes, wanted: dict[str, pa.Array]) -> pa.Table:
-    """Return the rows in which one of some columns has one of some values.
+def select_rows(
+    data: bytes, wanted: dict[str, pa.Array], columns: Sequence[str] | None = None
+) -> pa.Table:
+    """Return the rows in which one of some columns has one of some values, whole or some columns.
 
     Groups of rows in which there are none are not decoded any further.
     """
@@ -85,8 +88,11 @@ def select_rows(data: bytes, wanted: dict[str, pa.Array]) -> pa.Table:
             these = pc.is_in(keys[name], value_set=values)
             hit = these if hit is None else pc.or_(hit, these)
         if hit is not None and pc.any(hit).as_py():
-            found.append(file.read_row_group(group).filter(hit))
-    return pa.concat_tables(found) if found else table_of((), file.schema_arrow)
+            found.append(file.read_row_group(group, columns=columns).filter(hit))
+    if found:
+        return pa.concat_tables(found)
+    schema = file.schema_arrow
+    return table_of((), pa.schema(map(schema.field, columns)) if columns else schema)
 
 
 def table_key(digest: Digest) -> str:
