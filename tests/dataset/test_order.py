@@ -106,3 +106,5 @@ def test_what_a_snapshot_has_is_not_asked_for_again(
         assert snapshot is not None
         publish(store, snapshot)
     assert len(set(asked[2:])) == 1
+    bucket.delete("refs/batches/batch-0")  # a lost name is verify's to tell, and keeps nobody here
+    assert take_in(6)
