@@ -62,7 +62,7 @@ def nursery(checkout: Checkout, home: Path) -> Iterator[Nursery]:
     log = home.with_suffix(".log")
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, str(PROJECT / "tests" / "end_to_end" / "mortal.py")],
+            [sys.executable, str(Path(__file__).with_name("mortal.py"))],
             cwd=checkout.root,
             env=environment,
             stdin=subprocess.PIPE,
