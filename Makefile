@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help demo repro dev serve test test-slow test-roads test-killed test-parts lint types lock venv clean
+.PHONY: help demo repro dev serve test test-slow test-roads test-parts lint types lock venv clean
 
 help:  ## List what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,13 +34,10 @@ serve: venv  ## Serve what is in production, or else the newest release
 test: venv  ## Run the tests that take minutes at most
 	$(VENV)/bin/pytest -m "not slow and not soak"
 
-test-slow: test-roads test-killed test-parts  ## Run the tests that take longer, too; make -j3 takes half the time
+test-slow: test-roads test-parts  ## Run the tests that take longer, too; make -j2 takes half the time
 
 test-roads: venv
-	$(VENV)/bin/pytest -m "not soak" --durations=30 tests/end_to_end --ignore=tests/end_to_end/killed
-
-test-killed: venv
-	$(VENV)/bin/pytest -m "not soak" --durations=30 tests/end_to_end/killed
+	$(VENV)/bin/pytest -m "not soak" --durations=30 tests/end_to_end
 
 test-parts: venv
 	$(VENV)/bin/pytest -m "not soak" --durations=30 --ignore=tests/end_to_end
