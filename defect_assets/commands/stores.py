@@ -133,16 +133,16 @@ def clone(
     folder: Annotated[Path, typer.Argument(help="The new home.", file_okay=False)],
 ) -> None:
     """Make a new home of another store: all its versions, models and releases."""
-    from defect_assets.dataset.snapshot import find_snapshot, latest_version
+    from defect_assets.dataset.snapshot import newest_snapshot
     from defect_assets.home import Home
 
     with errors():
         source = _existing(place)
         home = Home(folder.resolve())
-        newest = latest_version(source)
+        newest = newest_snapshot(source)
         if newest is None:
             fail(f"{place} holds no dataset version yet")
-        home.hold(find_snapshot(source, str(newest))[1].description)
+        home.hold(newest.description)
         _transfer(source, home.store(), f"from {place}")
     console.print(
         f"{escape(str(folder))} is a home now: defect-assets --home {escape(str(folder))} log",

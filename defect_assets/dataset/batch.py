@@ -1,6 +1,6 @@
 """A batch: one delivery, taken into the store for good."""
 
-from collections.abc import Collection
+from collections.abc import Iterable
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -44,9 +44,9 @@ def batch_names(store: Store) -> set[str]:
     return {name.removeprefix(REF) for name in store.refs.names(REF)}
 
 
-def batch_records(store: Store, known: Collection[str] = ()) -> list[tuple[str, Record]]:
+def batch_records(store: Store, known: Iterable[BatchPin] = ()) -> list[tuple[str, Record]]:
     """Return the id and record of every batch but those that one knows, by their times."""
-    ids = sorted(batch_names(store).difference(known))
+    ids = sorted(batch_names(store).difference(pin.id for pin in known))
     records = while_waiting(lambda id: store.record(f"{REF}{id}"), ids)
     found = [(id, record) for id, record in zip(ids, records, strict=True) if record]
     return sorted(found, key=lambda batch: (batch[1].created_at, batch[0]))

@@ -29,8 +29,7 @@ def name_batch(store: Store, name: str, record: Record) -> None:
         If the name stands for another one already.
     """
     newest = newest_snapshot(store)
-    pinned = {pin.id for pin in newest.batches} if newest else set()
-    for _, last in batch_records(store, pinned)[-1:]:
+    for _, last in batch_records(store, newest.batches if newest else ())[-1:]:
         if last.created_at >= record.created_at:
             after = last.created_at + timedelta(microseconds=1)
             record = record.model_copy(update={"created_at": after})

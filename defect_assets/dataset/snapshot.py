@@ -80,10 +80,8 @@ def find_snapshot(store: Store, dataset: str) -> tuple[Digest, Snapshot]:
 
 def unpinned(store: Store, newest: Snapshot | None) -> tuple[BatchPin, ...]:
     """Return the batches that the newest snapshot lacks, in the order in which they came."""
-    pinned = {pin.id for pin in newest.batches} if newest else set()
-    return tuple(
-        BatchPin(id=id, digest=record.content) for id, record in batch_records(store, pinned)
-    )
+    records = batch_records(store, newest.batches if newest else ())
+    return tuple(BatchPin(id=id, digest=record.content) for id, record in records)
 
 
 def is_current(store: Store, newest: Snapshot, description: DatasetDescription) -> bool:

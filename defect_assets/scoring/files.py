@@ -8,8 +8,8 @@ the shard is.
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from defect_assets.scoring.looking import Prediction
 from defect_assets.scoring.places import open_place
 from defect_assets.scoring.work import Shard
+from defect_assets.spreading import while_waiting
 from defect_assets.store import Backend, Digest, S3Access
 
 IMAGES, DEFECTS, MASKS = "images", "defects", "masks"
@@ -112,8 +113,7 @@ def done(place: Backend) -> set[int]:
 
 def past(place: Backend, numbers: Iterable[int]) -> Iterator[Shard]:
     """Yield what came of shards that are there."""
-    with ThreadPoolExecutor(16) as pool:
-        yield from pool.map(lambda number: _past(place, number), numbers)
+    return while_waiting(partial(_past, place), numbers)
 
 
 def _past(place: Backend, number: int) -> Shard:

@@ -8,7 +8,6 @@ mentioned anywhere is ever taken for garbage.
 import json
 import re
 from collections.abc import Iterable, Iterator, Set
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any, TypeAlias
@@ -16,6 +15,7 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from defect_assets.spreading import while_waiting
 from defect_assets.store.backend import Backend, Entry, NotInStore
 from defect_assets.store.digest import OBJECTS, Corrupted, Digest, object_digest, object_key
 from defect_assets.store.packs import INDEXES
@@ -75,12 +75,10 @@ class Inventory:
         backend = store.backend
         # Names first, and what they stand for now: all that they lead to was there before them.
         self.refs: list[str] = list(store.refs.names())
-        with ThreadPoolExecutor(16) as pool:
-            self.standing: dict[str, Digest | None] = dict(
-                zip(
-                    (REFS + name for name in self.refs), pool.map(self._get, self.refs), strict=True
-                )
-            )
+        standing = while_waiting(self._get, self.refs)
+        self.standing: dict[str, Digest | None] = {
+            REFS + name: digest for name, digest in zip(self.refs, standing, strict=True)
+        }
         self.entries = immutable_entries(backend)
         self._mentioned: dict[str, _Mentioned] = {}
         store.objects.packs.refresh()

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
 from defect_assets.registry.pinning import why_unpinned
+from defect_assets.spreading import while_waiting
 from defect_assets.store import Digest, Record, Store
 
 CHANNELS = "channels/"
@@ -153,8 +153,7 @@ class Graph:
 def read_graph(store: Store) -> Graph:
     """Return the graph of all that the names of a store stand for, and stood for."""
     names = list(store.refs.names())
-    with ThreadPoolExecutor(16) as pool:  # of a bucket, each record is a request
-        histories = list(pool.map(lambda name: list(store.history(name)), names))
+    histories = list(while_waiting(lambda name: list(store.history(name)), names))
     present = {name: past[0].content for name, past in zip(names, histories, strict=True) if past}
     contents: dict[Digest, dict[str, list[Record]]] = defaultdict(dict)
     nodes: list[Node] = []
